@@ -1,0 +1,85 @@
+/* problem.h: one plain struct an operation family. Geometry only: no pointers, no dtype.
+ *
+ * Windows are three-dimensional; lower ranks have length 1 on the leading axes. Every array comes with its strides, in
+ * elements, so C order, channels-last, a flipped kernel (negative strides) and a transposed weight are the same kernel. */
+#ifndef CNN_PROBLEM_H
+#define CNN_PROBLEM_H
+
+#include <stddef.h>
+
+_Static_assert(sizeof(long) == 8, "sizes are 64-bit longs");
+
+enum cnn_activation { CNN_LINEAR, CNN_RELU };
+
+enum cnn_padding_mode { CNN_ZEROS, CNN_REFLECT, CNN_SYMMETRIC, CNN_REPLICATE, CNN_CIRCULAR };
+
+/* The cell of an axis of length m that padded position i (0 is the first real cell) shows, or -1: a zero.
+ * mathematics: reflect repeats no edge, symmetric repeats it; all modes repeat as often as needed. */
+long cnn_source(int mode, long i, long m);
+
+/* y = x convolved with w. x[n][c][in], w[k][c/groups][window], y[n][k][out]; strides in that order. */
+struct cnn_conv {
+    long n, c, k, groups;
+    long in[3], out[3], window[3], stride[3], dilation[3], before[3];
+    int padding_mode;
+    int activation;
+    long x[5], w[5], y[5];
+};
+
+/* The gradient of padding: x[n][c][padded] is added into y[n][c][in] by the rule of `mode`. */
+struct cnn_fold {
+    long n, c;
+    long in[3], padded[3], before[3];
+    int mode;
+    long x[5], y[5];
+};
+
+/* c[batch][m][n] = a[batch][m][k] b[batch][k][n]; strides in the order of the axes. */
+struct cnn_matmul {
+    long batch, m, n, k;
+    long a[3], b[3], c[3];
+};
+
+/* Windows over each channel alone. x[n][c][in], y[n][c][out], index like y. */
+struct cnn_pool {
+    long n, c;
+    long in[3], out[3], window[3], stride[3], dilation[3], before[3], after[3];
+    int count_include_pad;
+    long x[5], y[5];
+};
+
+/* A flat array of `size` elements. */
+struct cnn_map {
+    long size;
+};
+
+/* A logical array of up to 8 axes read with strides x, written or read with strides y. */
+struct cnn_array {
+    int rank;
+    long shape[8], x[8], y[8];
+};
+
+/* Sums (or maxima) over the middle axis: x[outer][axis][inner] in C order. */
+struct cnn_reduce {
+    long outer, axis, inner;
+};
+
+/* Losses over classes: logits[rows][classes][inner] in C order, target[rows][inner]. */
+struct cnn_cross_entropy {
+    long rows, classes, inner;
+    double label_smoothing;
+    long ignore_index;
+    int probabilities; /* the target has the shape of the logits */
+    int reduction;     /* enum cnn_reduction */
+};
+enum cnn_reduction { CNN_MEAN, CNN_SUM, CNN_NONE };
+
+/* One update of a parameter of `size` elements. Scalars are float64 and rounded once to the parameter's dtype. */
+struct cnn_update {
+    long size;
+    int nesterov, first, decoupled;
+    double rate, momentum, weight_decay;
+    double beta1, beta2, epsilon, correction1, correction2;
+};
+
+#endif

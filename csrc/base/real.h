@@ -1,0 +1,91 @@
+/* real.h: the only file that knows what a variant is.
+ *
+ * Every file of kernels/ is compiled once per row of setup.py's variant table, each time with another CNN_DTYPE (f32, f64),
+ * CNN_ISA (base, avx2, avx512) and CNN_VECTOR_BYTES, and names none of them: it computes in `real`, moves `vec` of LANES
+ * reals, and calls itself FN(name). Compiled alone, without these definitions, a kernel file is the f32 base variant. */
+#ifndef CNN_REAL_H
+#define CNN_REAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef CNN_DTYPE
+#define CNN_DTYPE f32
+#endif
+#ifndef CNN_DOUBLE
+#define CNN_DOUBLE 0
+#endif
+#ifndef CNN_ISA
+#define CNN_ISA base
+#endif
+#ifndef CNN_VECTOR_BYTES
+#define CNN_VECTOR_BYTES 16
+#endif
+
+#define CNN_JOIN_(name, dtype, isa) name##_##dtype##_##isa
+#define CNN_JOIN(name, dtype, isa) CNN_JOIN_(name, dtype, isa)
+#define FN(name) CNN_JOIN(name, CNN_DTYPE, CNN_ISA)
+
+#if CNN_DOUBLE
+typedef double real;
+typedef int64_t bits; /* an integer of real's width */
+#define REAL(literal) literal
+#else
+typedef float real;
+typedef int32_t bits;
+#define REAL(literal) literal##f
+#endif
+
+/* Element-aligned and may-alias: a vec may be read from and written to any array of reals, at any position. */
+typedef real vec __attribute__((vector_size(CNN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef bits mask __attribute__((vector_size(CNN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+enum { LANES = CNN_VECTOR_BYTES / (int)sizeof(real) };
+
+/* The register tile of the instruction set: rows x two vectors, with room for the two vectors of B and one of A. */
+#if CNN_VECTOR_BYTES == 64 || defined(__aarch64__)
+enum { TILE_ROWS = 14 }; /* 32 registers */
+#else
+enum { TILE_ROWS = 6 }; /* 16 registers */
+#endif
+enum { TILE_VECTORS = 2, TILE_WIDTH = TILE_VECTORS * LANES };
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+ALWAYS_INLINE vec vec_load(const real *p) { return *(const vec *)p; }
+ALWAYS_INLINE void vec_store(real *p, vec v) { *(vec *)p = v; }
+ALWAYS_INLINE vec vec_fill(real value) { return value - (vec){0}; }
+
+/* The multiply-add of the library. Contraction is on for every variant that has a fused multiply-add, so full tiles, edge
+ * tiles and scalar remainders round alike. */
+ALWAYS_INLINE vec vec_madd(vec a, vec b, vec c) { return a * b + c; }
+
+/* Lane-wise m ? a : b. A vector `?:` is not C; this form becomes one masked move. */
+ALWAYS_INLINE vec vec_select(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
+
+/* The first n < LANES reals of p, zeros above; and their store. */
+ALWAYS_INLINE vec vec_load_part(const real *p, long n)
+{
+    vec v = {0};
+    for (long i = 0; i < n; i++)
+        v[i] = p[i];
+    return v;
+}
+ALWAYS_INLINE void vec_store_part(real *p, vec v, long n)
+{
+    for (long i = 0; i < n; i++)
+        p[i] = v[i];
+}
+
+ALWAYS_INLINE long min_long(long a, long b) { return a < b ? a : b; }
+ALWAYS_INLINE long max_long(long a, long b) { return a > b ? a : b; }
+ALWAYS_INLINE long divide_up(long a, long b) { return (a + b - 1) / b; }
+ALWAYS_INLINE long round_up(long a, long b) { return divide_up(a, b) * b; }
+
+#endif

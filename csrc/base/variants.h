@@ -1,0 +1,37 @@
+/* variants.h: the kernel entries of one dtype for one instruction set, and which set runs. */
+#ifndef CNN_VARIANTS_H
+#define CNN_VARIANTS_H
+
+#include <stddef.h>
+
+#include "machine.h"
+#include "parallel.h"
+
+enum cnn_entry_number {
+#define CNN_ENTRY(name, problem, arrays) CNN_##name,
+#include "../ops.def"
+#undef CNN_ENTRY
+    CNN_ENTRIES
+};
+
+/* problem: the struct that ops.def names; array: its arrays, in order; run: threads, scratch and poll. */
+typedef void cnn_entry(const void *problem, void *const *array, struct cnn_run *run);
+typedef size_t cnn_scratch(const void *problem, int workers);
+
+struct cnn_variant {
+    cnn_entry *entry[CNN_ENTRIES];
+    cnn_scratch *scratch[CNN_ENTRIES];
+};
+
+enum cnn_dtype { CNN_F32, CNN_F64 };
+
+/* The variant that runs. At first the best that the machine has; cnn_choose picks another, 0 where it was not compiled or
+ * the machine lacks it. */
+const struct cnn_variant *cnn_variant(enum cnn_dtype dtype);
+int cnn_choose(enum cnn_isa isa);
+int cnn_has(enum cnn_isa isa);
+int cnn_compiled(enum cnn_isa isa);
+enum cnn_isa cnn_chosen(void);
+const char *cnn_entry_name(int entry);
+
+#endif

@@ -1,0 +1,70 @@
+/* array.c: bindings of sums and of memory order. */
+#include "window.h"
+
+/* sum_axes(x, outer, axis, inner): x in C order seen as three axes -> (outer, inner) */
+static PyObject *sum_axis(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "sum"};
+    PyArrayObject *x, *y;
+    struct cnn_reduce p;
+    const struct array_row rows[] = {{"x", args[0], &x, 0}};
+    if (expect_arguments(&f, n, 4) < 0 || read_arrays(&f, rows, 1) < 0 || read_long(&f, "outer", args[1], 0, 1l << 60, &p.outer) < 0 ||
+        read_long(&f, "axis", args[2], 0, 1l << 60, &p.axis) < 0 || read_long(&f, "inner", args[3], 0, 1l << 60, &p.inner) < 0 || !(x = in_c_order(&f, x)))
+        return frame_return(&f, NULL);
+    if ((double)p.outer * (double)p.axis * (double)p.inner != (double)PyArray_SIZE(x)) {
+        refuse(&f, PyExc_ValueError, "x has %zd elements, expected %ld x %ld x %ld", (Py_ssize_t)PyArray_SIZE(x), p.outer, p.axis, p.inner);
+        return frame_return(&f, NULL);
+    }
+    const npy_intp shape[] = {p.outer, p.inner};
+    if (!(y = new_result(&f, 2, shape, 0)))
+        return frame_return(&f, NULL);
+    void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(y)};
+    if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_sum, &p, arrays, (double)PyArray_SIZE(x) * 0.2) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, y, Py_None);
+}
+
+/* channels_last(x): (N, C, spatial) with channels neighbours in memory; x itself where it is so already, a view where only
+ * the strides of axes of length 1 differ. */
+static PyObject *channels_last(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "channels_last"};
+    PyArrayObject *x, *y;
+    const struct array_row rows[] = {{"x", args[0], &x, 0}};
+    if (expect_arguments(&f, n, 1) < 0 || read_arrays(&f, rows, 1) < 0)
+        return frame_return(&f, NULL);
+    const int rank = PyArray_NDIM(x) - 2;
+    if (rank < 1 || rank > 3) {
+        refuse(&f, PyExc_ValueError, "x has shape %s, expected (N, C, spatial) with one to three spatial axes", shape_text(x));
+        return frame_return(&f, NULL);
+    }
+    if (is_channels_last(x))
+        return deliver(&f, x, Py_None);
+    if (PyArray_DIM(x, 1) == 1 && PyArray_IS_C_CONTIGUOUS(x)) {
+        npy_intp strides[5];
+        memcpy(strides, PyArray_STRIDES(x), sizeof(npy_intp) * (size_t)(rank + 2));
+        strides[1] = PyArray_ITEMSIZE(x);
+        y = (PyArrayObject *)frame_keep(&f, PyArray_New(&PyArray_Type, rank + 2, PyArray_DIMS(x), PyArray_TYPE(x), strides, PyArray_DATA(x), 0,
+                                                        PyArray_FLAGS(x) & NPY_ARRAY_WRITEABLE, NULL));
+        if (!y)
+            return frame_return(&f, NULL);
+        Py_INCREF(x);
+        if (PyArray_SetBaseObject(y, (PyObject *)x) < 0)
+            return frame_return(&f, NULL);
+        return deliver(&f, y, Py_None);
+    }
+    long shape[5] = {PyArray_DIM(x, 0), PyArray_DIM(x, 1), 1, 1, 1}, from[5], to[5];
+    for (int i = 0; i < rank; i++)
+        shape[5 - rank + i] = PyArray_DIM(x, 2 + i);
+    if (!(y = new_result(&f, rank + 2, PyArray_DIMS(x), 1)))
+        return frame_return(&f, NULL);
+    find_strides(x, rank, from);
+    find_strides(y, rank, to);
+    if (copy_image(&f, shape, PyArray_DATA(x), from, PyArray_DATA(y), to) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, y, Py_None);
+}
+
+PyMethodDef array_methods[] = {METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), {NULL, NULL, 0, NULL}};

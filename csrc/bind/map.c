@@ -1,0 +1,73 @@
+/* map.c: bindings of element-wise functions. map_forward(name, x, out), map_backward(name, dy, saved). */
+#include "args.h"
+
+struct map_row {
+    const char *name, *backward_name, *saved;
+    int forward, backward; /* entries; -1: no backward kernel */
+    double work;
+};
+static const struct map_row maps[] = {
+    {"relu", "relu_backward", "x", CNN_relu_forward, CNN_relu_backward, 0.15},
+    {"sigmoid", "sigmoid_backward", "cache", CNN_sigmoid_forward, CNN_sigmoid_backward, 0.7},
+    {"tanh", "tanh_backward", "cache", CNN_tanh_forward, CNN_tanh_backward, 0.9},
+    {"exp", NULL, NULL, CNN_exp_forward, -1, 0.6},
+    {"log", NULL, NULL, CNN_log_forward, -1, 0.7},
+};
+
+static PyObject *forward(const struct map_row *row, PyObject *const *args, Py_ssize_t n)
+{
+    struct frame f = {.function = row->name};
+    PyArrayObject *x;
+    const struct array_row rows[] = {{"x", args[0], &x, 0}};
+    if (expect_arguments(&f, n, 2) < 0 || read_arrays(&f, rows, 1) < 0 || check_out(&f, args[1], PyArray_NDIM(x), PyArray_DIMS(x)) < 0)
+        return frame_return(&f, NULL);
+    if (!is_dense(x) && !(x = in_c_order(&f, x)))
+        return frame_return(&f, NULL);
+    PyArrayObject *y = new_result(&f, PyArray_NDIM(x), PyArray_DIMS(x), is_channels_last(x));
+    if (!y)
+        return frame_return(&f, NULL);
+    const struct cnn_map p = {PyArray_SIZE(x)};
+    void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(y)};
+    if (run_entry(&f, row->forward, &p, arrays, (double)p.size * row->work) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, y, args[1]);
+}
+
+static PyObject *backward(const struct map_row *row, PyObject *const *args, Py_ssize_t n)
+{
+    struct frame f = {.function = row->backward_name};
+    PyArrayObject *dy, *saved;
+    const struct array_row rows[] = {{"dy", args[0], &dy, 0}, {row->saved, args[1], &saved, 0}};
+    if (expect_arguments(&f, n, 2) < 0 || read_arrays(&f, rows, 2) < 0)
+        return frame_return(&f, NULL);
+    if (PyArray_NDIM(dy) != PyArray_NDIM(saved) || !PyArray_CompareLists(PyArray_DIMS(dy), PyArray_DIMS(saved), PyArray_NDIM(dy))) {
+        refuse(&f, PyExc_ValueError, "dy has shape %s, expected %s, the shape of %s", shape_text(dy), shape_text(saved), row->saved);
+        return frame_return(&f, NULL);
+    }
+    if ((!is_dense(saved) && !(saved = in_c_order(&f, saved))) || !(dy = ordered_like(&f, dy, saved)))
+        return frame_return(&f, NULL);
+    PyArrayObject *dx = new_result(&f, PyArray_NDIM(dy), PyArray_DIMS(dy), is_channels_last(saved));
+    if (!dx)
+        return frame_return(&f, NULL);
+    const struct cnn_map p = {PyArray_SIZE(dy)};
+    void *const arrays[] = {PyArray_DATA(dy), PyArray_DATA(saved), PyArray_DATA(dx)};
+    if (run_entry(&f, row->backward, &p, arrays, (double)p.size * 0.2) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, dx, Py_None);
+}
+
+#define PAIR(name, row)                                                                                                                     \
+    static PyObject *name##_forward(PyObject *m, PyObject *const *args, Py_ssize_t n) { (void)m; return forward(&maps[row], args, n); }     \
+    static PyObject *name##_backward(PyObject *m, PyObject *const *args, Py_ssize_t n) { (void)m; return backward(&maps[row], args, n); }
+PAIR(relu, 0)
+PAIR(sigmoid, 1)
+PAIR(tanh, 2)
+static PyObject *exp_forward(PyObject *m, PyObject *const *args, Py_ssize_t n) { (void)m; return forward(&maps[3], args, n); }
+static PyObject *log_forward(PyObject *m, PyObject *const *args, Py_ssize_t n) { (void)m; return forward(&maps[4], args, n); }
+
+PyMethodDef map_methods[] = {
+    METHOD(relu_forward, "x, out -> y"), METHOD(relu_backward, "dy, x -> dx"),
+    METHOD(sigmoid_forward, "x, out -> y"), METHOD(sigmoid_backward, "dy, y -> dx"),
+    METHOD(tanh_forward, "x, out -> y"), METHOD(tanh_backward, "dy, y -> dx"),
+    METHOD(exp_forward, "x, out -> y"), METHOD(log_forward, "x, out -> y"),
+    {NULL, NULL, 0, NULL}};

@@ -1,0 +1,145 @@
+#include "box.h"
+
+struct windows FN(conv_windows)(const struct cnn_conv *p)
+{
+    struct windows w = {.images = p->n, .channels = p->c / p->groups, .mode = p->padding_mode};
+    for (int a = 0; a < 3; a++) {
+        w.in[a] = p->in[a], w.out[a] = p->out[a], w.taps[a] = p->window[a];
+        w.spread[a] = p->dilation[a], w.step[a] = p->stride[a], w.before[a] = p->before[a];
+    }
+    for (int i = 0; i < 5; i++)
+        w.stride[i] = p->x[i];
+    return w;
+}
+
+struct boxes FN(cut_boxes)(const struct windows *w, long cells, long channels, double reals)
+{
+    const long whole[4] = {w->images, w->out[0], w->out[1], w->out[2]};
+    struct boxes b = {.total = 1};
+    long size[4] = {1, 1, 1, 1};
+    double input = (double)channels; /* reals under the box so far: grows axis by axis, the innermost first */
+    long outputs = 1;
+    for (int axis = 0; axis < 3; axis++)
+        input *= (double)box_extent(w, axis, 1);
+    for (int i = 3; i >= 0; i--) {
+        const double one = i ? (double)box_extent(w, i - 1, 1) : 1, more = i ? (double)w->step[i - 1] : 1;
+        const double room = (reals / (input / one) - one) / more + 1;
+        long most = max_long(1, cells / outputs);
+        if (room < (double)most)
+            most = max_long(i == 3 ? min_long(whole[3], 2 * TILE_ROWS) : 1, (long)room);
+        most = max_long(1, min_long(most, whole[i]));
+        const long count = max_long(1, divide_up(whole[i], most));
+        size[i] = max_long(1, divide_up(whole[i], count));
+        outputs *= size[i];
+        input = input / one * (one + (double)(size[i] - 1) * more);
+        if (size[i] < whole[i])
+            break;
+    }
+    for (int i = 0; i < 4; i++) {
+        b.size[i] = size[i];
+        b.count[i] = whole[i] > 0 ? divide_up(whole[i], size[i]) : 0;
+        b.total *= b.count[i];
+    }
+    return b;
+}
+
+struct box FN(box_at)(const struct windows *w, const struct boxes *b, long index)
+{
+    const long whole[4] = {w->images, w->out[0], w->out[1], w->out[2]};
+    long begin[4], size[4];
+    for (int i = 3; i >= 0; i--) {
+        begin[i] = index % b->count[i] * b->size[i];
+        size[i] = min_long(b->size[i], whole[i] - begin[i]);
+        index /= b->count[i];
+    }
+    return (struct box){begin[0], size[0], {begin[1], begin[2], begin[3]}, {size[1], size[2], size[3]}};
+}
+
+struct pitch FN(box_pitch)(const struct windows *w, long images, const long size[3], long pixel)
+{
+    struct pitch p = {.pixel = pixel};
+    p.row = pixel * box_extent(w, 2, size[2]);
+    p.plane = p.row * box_extent(w, 1, size[1]);
+    p.image = p.plane * box_extent(w, 0, size[0]);
+    p.size = p.image * images;
+    return p;
+}
+
+static void copy_reals(const real *from, long n, real *to)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vec_store(to + i, vec_load(from + i));
+    for (; i < n; i++)
+        to[i] = from[i];
+}
+
+static void zero_pixels(real *to, long pixels, long pitch, long channels)
+{
+    if (pitch == channels) {
+        memset(to, 0, (size_t)(pixels * channels) * sizeof(real));
+        return;
+    }
+    for (long i = 0; i < pixels; i++)
+        memset(to + i * pitch, 0, (size_t)channels * sizeof(real));
+}
+
+/* `pixels` neighbouring cells of a row that lie inside the image. */
+static void copy_pixels(const struct windows *w, const real *from, long pixels, long channels, long pitch, real *to)
+{
+    const long dc = w->stride[1], dw = w->stride[4];
+    if (dc == 1 && dw == channels && pitch == channels)
+        copy_reals(from, pixels * channels, to);
+    else if (dc == 1 && channels >= LANES)
+        for (long i = 0; i < pixels; i++)
+            copy_reals(from + i * dw, channels, to + i * pitch);
+    else
+        for (long c0 = 0; c0 < channels; c0 += LANES) {
+            const long c1 = min_long(channels, c0 + LANES);
+            for (long i = 0; i < pixels; i++)
+                for (long c = c0; c < c1; c++)
+                    to[i * pitch + c] = from[i * dw + c * dc];
+        }
+}
+
+static void copy_row(const struct windows *w, const real *row, long first, long pixels, long channels, long pitch, real *to)
+{
+    if (w->mode != CNN_ZEROS) {
+        for (long i = 0; i < pixels;) {
+            const long source = cnn_source(w->mode, first + i, w->in[2]);
+            long run = 1;
+            if (first + i == source)
+                run = min_long(pixels - i, w->in[2] - source);
+            copy_pixels(w, row + source * w->stride[4], run, channels, pitch, to + i * pitch);
+            i += run;
+        }
+        return;
+    }
+    const long left = min_long(pixels, max_long(0, -first));
+    const long inside = max_long(0, min_long(pixels - left, w->in[2] - (first + left)));
+    zero_pixels(to, left, pitch, channels);
+    copy_pixels(w, row + (first + left) * w->stride[4], inside, channels, pitch, to + left * pitch);
+    zero_pixels(to + (left + inside) * pitch, pixels - left - inside, pitch, channels);
+}
+
+void FN(box_copy)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, struct pitch p, real *to)
+{
+    long first[3], extent[3];
+    for (int a = 0; a < 3; a++) {
+        first[a] = b->begin[a] * w->step[a] - w->before[a];
+        extent[a] = box_extent(w, a, b->size[a]);
+    }
+    for (long n = 0; n < b->images; n++)
+        for (long d = 0; d < extent[0]; d++) {
+            const long plane = cnn_source(w->mode, first[0] + d, w->in[0]);
+            for (long h = 0; h < extent[1]; h++) {
+                const long row = cnn_source(w->mode, first[1] + h, w->in[1]);
+                real *out = to + n * p.image + d * p.plane + h * p.row;
+                if (plane < 0 || row < 0)
+                    zero_pixels(out, extent[2], p.pixel, channels);
+                else
+                    copy_row(w, x + (b->image + n) * w->stride[0] + channel * w->stride[1] + plane * w->stride[2] + row * w->stride[3],
+                             first[2], extent[2], channels, p.pixel, out);
+            }
+        }
+}

@@ -1,0 +1,147 @@
+/* conv.c: convolution, its input gradient and the transposed convolution that this is. The weight gradient: conv_weight.c.
+ *
+ *     y[n][k][p]  = b[k] + sum_{c, r} w[k][c][r] * xp[n][g*C/G + c][p*stride + r*dilation - before]
+ *     dx[n][c][h] = sum over k, r, p with p*stride + r*dilation - before = h of  w[k][c][r] * dy[n][k][p]
+ *
+ * x[N][C][in], w[K][C/G][window], y[N][K][out]; outside the image xp follows the padding mode, dx only zeros. Both overwrite.
+ * Backward needs the forward's inputs only. Source: mathematics 2.3. */
+#include "ops.h"
+#include "product.h"
+
+static struct product forward_product(const struct cnn_conv *p)
+{
+    struct product q = {.groups = p->groups, .filters = p->k / p->groups, .activation = p->activation};
+    q.in = FN(conv_windows)(p);
+    for (int i = 0; i < 5; i++)
+        q.y[i] = p->y[i], q.w[i] = p->w[i];
+    q.x_group = q.in.channels * p->x[1];
+    q.y_group = q.filters * p->y[1];
+    q.w_group = q.filters * p->w[0];
+    return q;
+}
+
+size_t FN(conv_forward_scratch)(const void *problem, int workers)
+{
+    const struct product q = forward_product(problem);
+    return FN(product_scratch)(&q, workers);
+}
+
+void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    const struct cnn_conv *p = problem;
+    const real *x = array[0], *w = array[1], *b = array[2];
+    real *y = array[3];
+    const struct product q = forward_product(p);
+    FN(product_run)(&q, x, w, b, y, run);
+}
+
+static long greatest_divisor(long a, long b)
+{
+    while (b) {
+        const long r = a % b;
+        a = b;
+        b = r;
+    }
+    return a;
+}
+
+/* The gradient at every stride-th input cell is a convolution of its own, of stride 1, by the taps that reach those cells,
+ * read backwards: no zeros are inserted between the cells of dy. */
+struct phase {
+    long first_tap, tap_step; /* of w, in the order of the product */
+    long taps, spread, before;
+    long count;               /* input cells */
+};
+
+/* The cells first, first + stride, first + 2*stride ... of axis a. */
+static struct phase find_phase(const struct cnn_conv *p, int a, long first)
+{
+    const long stride = p->stride[a], dilation = p->dilation[a], apart = stride / greatest_divisor(stride, dilation);
+    const long phase = (first + p->before[a]) % stride, t0 = (first + p->before[a]) / stride;
+    struct phase f = {.spread = apart * dilation / stride, .tap_step = -apart};
+    const long search = min_long(p->window[a], apart);
+    long r0 = 0;
+    while (r0 < search && r0 * dilation % stride != phase)
+        r0++;
+    f.taps = r0 < search ? (p->window[a] - 1 - r0) / apart + 1 : 0;
+    f.first_tap = r0 + (f.taps - 1) * apart;
+    f.count = (p->in[a] - 1 - first) / stride + 1;
+    f.before = f.taps ? (r0 * dilation - phase) / stride + (f.taps - 1) * f.spread - t0 : 0;
+    return f;
+}
+
+static long phases(const struct cnn_conv *p, int a) { return min_long(p->stride[a], p->in[a]); }
+static long all_phases(const struct cnn_conv *p) { return phases(p, 0) * phases(p, 1) * phases(p, 2); }
+
+/* The product of the phase numbered `index`; returns the offsets of its first cell and tap. */
+static struct product phase_product(const struct cnn_conv *p, long index, long *x_offset, long *w_offset)
+{
+    struct product q = {.groups = p->groups, .filters = p->c / p->groups, .activation = p->activation};
+    q.in = (struct windows){.images = p->n, .channels = p->k / p->groups, .mode = CNN_ZEROS};
+    *x_offset = *w_offset = 0;
+    for (int a = 2; a >= 0; a--) {
+        const long first = index % phases(p, a);
+        const struct phase f = find_phase(p, a, first);
+        index /= phases(p, a);
+        q.in.in[a] = p->out[a], q.in.out[a] = f.count, q.in.taps[a] = f.taps;
+        q.in.spread[a] = f.spread, q.in.step[a] = 1, q.in.before[a] = f.before;
+        q.y[2 + a] = p->x[2 + a] * p->stride[a];
+        q.w[2 + a] = p->w[2 + a] * f.tap_step;
+        *x_offset += first * p->x[2 + a];
+        *w_offset += f.first_tap * p->w[2 + a];
+    }
+    for (int i = 0; i < 5; i++)
+        q.in.stride[i] = p->y[i];
+    q.y[0] = p->x[0], q.y[1] = p->x[1];
+    q.w[0] = p->w[1], q.w[1] = p->w[0];
+    q.x_group = q.in.channels * p->y[1];
+    q.y_group = q.filters * p->x[1];
+    q.w_group = q.in.channels * p->w[0];
+    return q;
+}
+
+static long cells_of(const struct product *q) { return q->in.images * q->in.out[0] * q->in.out[1] * q->in.out[2]; }
+static long taps_of(const struct product *q) { return q->in.taps[0] * q->in.taps[1] * q->in.taps[2]; }
+
+size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
+{
+    const struct cnn_conv *p = problem;
+    size_t most = 0;
+    for (long i = 0; i < all_phases(p); i++) {
+        long ignored[2];
+        const struct product q = phase_product(p, i, &ignored[0], &ignored[1]);
+        if (!cells_of(&q) || !taps_of(&q))
+            continue;
+        const size_t bytes = FN(product_scratch)(&q, workers);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+/* Cells that no window reaches: zero, or the bias of a transposed convolution. */
+static void fill_cells(const struct product *q, const real *bias, real *y)
+{
+    for (long n = 0; n < q->in.images; n++)
+        for (long f = 0; f < q->groups * q->filters; f++)
+            for (long d = 0; d < q->in.out[0]; d++)
+                for (long h = 0; h < q->in.out[1]; h++)
+                    for (long i = 0; i < q->in.out[2]; i++)
+                        y[n * q->y[0] + f * q->y[1] + d * q->y[2] + h * q->y[3] + i * q->y[4]] = bias ? bias[f] : 0;
+}
+
+void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    const struct cnn_conv *p = problem;
+    const real *dy = array[0], *w = array[1], *b = array[2]; /* b: of a transposed convolution only */
+    real *dx = array[3];
+    for (long i = 0; i < all_phases(p); i++) {
+        long x_offset, w_offset;
+        const struct product q = phase_product(p, i, &x_offset, &w_offset);
+        if (!cells_of(&q))
+            continue;
+        if (taps_of(&q))
+            FN(product_run)(&q, dy, w + w_offset, b, dx + x_offset, run);
+        else
+            fill_cells(&q, b, dx + x_offset);
+    }
+}

@@ -1,0 +1,227 @@
+/* pool.c: maximum and average over windows of each channel alone.
+ *
+ *     W(p) = the cells p*stride - before + r*dilation of a window that lie inside the image
+ *     max      y[p] = the first maximum of x over W(p) in scan order; the first NaN beats all;   dx[index[p]] += dy[p]
+ *     average  y[p] = (sum of x over W(p)) / D(p);  dx[h] = sum over p with h in W(p) of dy[p] / D(p)
+ *              D counts the window's cells in [-before, in + after) with count_include_pad, else those in [0, in)
+ *
+ * x[N][C][in], y[N][C][out], channels neighbours in memory (stride 1) for x, y and their gradients; index[N][C][out] is
+ * int64 in C order, flat in the input's spatial plane. Forward and backward overwrite. Source: mathematics 2.6. */
+#include "ops.h"
+
+/* Taps of a window that lie inside the image, [begin, end), at output cell p of axis a. */
+struct range {
+    long begin, end, first; /* first: input cell of tap 0, perhaps negative */
+};
+static struct range taps_inside(const struct cnn_pool *p, int a, long cell)
+{
+    const long first = cell * p->stride[a] - p->before[a], d = p->dilation[a];
+    struct range r = {.first = first};
+    r.begin = first < 0 ? divide_up(-first, d) : 0;
+    r.end = first < p->in[a] ? min_long(p->window[a], (p->in[a] - 1 - first) / d + 1) : 0;
+    return r;
+}
+
+/* The average's divisor along one axis; axes multiply. */
+static long divisor(const struct cnn_pool *p, int a, long cell)
+{
+    const long first = cell * p->stride[a] - p->before[a], low = p->count_include_pad ? -p->before[a] : 0;
+    const long high = p->count_include_pad ? p->in[a] + p->after[a] : p->in[a];
+    return min_long(first + p->window[a], high) - max_long(first, low);
+}
+
+struct pool {
+    const struct cnn_pool *p;
+    const real *x;
+    real *y;
+    int64_t *index;
+};
+
+static long rows_of(const struct cnn_pool *p, const long cells[3]) { return p->n * cells[0] * cells[1]; }
+static double work_of(const struct cnn_pool *p)
+{
+    return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]) * 0.3;
+}
+
+/* One vector of channels of one output cell. `valid` lanes exist. */
+ALWAYS_INLINE void max_cell(const struct pool *s, const real *image, const struct range r[3], long c, long valid, real *y, int64_t *index)
+{
+    const struct cnn_pool *p = s->p;
+    vec best = {0};
+    mask which = {0};
+    for (long d = r[0].begin, any = 0; d < r[0].end; d++)
+        for (long h = r[1].begin; h < r[1].end; h++)
+            for (long w = r[2].begin; w < r[2].end; w++, any = 1) {
+                const real *at = image + (r[0].first + d * p->dilation[0]) * p->x[2] + (r[1].first + h * p->dilation[1]) * p->x[3] +
+                                 (r[2].first + w * p->dilation[2]) * p->x[4] + c;
+                const vec x = valid == LANES ? vec_load(at) : vec_load_part(at, valid);
+                const bits tap = (bits)((d * p->window[1] + h) * p->window[2] + w);
+                const mask better = (x > best) | ((x != x) & (best == best)) | ((mask){0} - (any == 0));
+                best = vec_select(better, x, best);
+                which = (better & tap) | (~better & which);
+            }
+    if (valid == LANES)
+        vec_store(y, best);
+    else
+        vec_store_part(y, best, valid);
+    const long plane = p->out[0] * p->out[1] * p->out[2];
+    for (long i = 0; index && i < valid; i++) {
+        const long tap = which[i], w = tap % p->window[2], h = tap / p->window[2] % p->window[1], d = tap / p->window[2] / p->window[1];
+        index[(c + i) * plane] = ((r[0].first + d * p->dilation[0]) * p->in[1] + r[1].first + h * p->dilation[1]) * p->in[2] +
+                                 r[2].first + w * p->dilation[2];
+    }
+}
+
+static void max_row(void *context, long row, int worker)
+{
+    (void)worker;
+    const struct pool *s = context;
+    const struct cnn_pool *p = s->p;
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0];
+    struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
+    const real *image = s->x + n * p->x[0];
+    for (long w = 0; w < p->out[2]; w++) {
+        r[2] = taps_inside(p, 2, w);
+        real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
+        int64_t *index = s->index ? s->index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2] + w : NULL;
+        long c = 0;
+        for (; c + LANES <= p->c; c += LANES)
+            max_cell(s, image, r, c, LANES, y + c, index);
+        if (c < p->c)
+            max_cell(s, image, r, c, p->c - c, y + c, index);
+    }
+}
+
+size_t FN(max_pool_forward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(max_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct pool s = {problem, array[0], array[1], array[2]};
+    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), max_row, &s);
+}
+
+/* Gradients of one image's channels go back in scan order of the outputs. */
+static void max_backward_channels(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct pool *s = context; /* x is dy, y is dx */
+    const struct cnn_pool *p = s->p;
+    const long groups = divide_up(p->c, LANES), n = block / groups, begin = block % groups * LANES, end = min_long(p->c, begin + LANES);
+    real *image = s->y + n * p->x[0];
+    for (long d = 0; d < p->in[0]; d++)
+        for (long h = 0; h < p->in[1]; h++)
+            for (long w = 0; w < p->in[2]; w++)
+                for (long c = begin; c < end; c++)
+                    image[d * p->x[2] + h * p->x[3] + w * p->x[4] + c] = 0;
+    const long plane = p->out[0] * p->out[1] * p->out[2];
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++)
+            for (long w = 0; w < p->out[2]; w++) {
+                const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
+                const int64_t *index = s->index + n * p->c * plane + (d * p->out[1] + h) * p->out[2] + w;
+                for (long c = begin; c < end; c++) {
+                    const long at = index[c * plane];
+                    image[at / p->in[2] / p->in[1] * p->x[2] + at / p->in[2] % p->in[1] * p->x[3] + at % p->in[2] * p->x[4] + c] += dy[c];
+                }
+            }
+}
+
+size_t FN(max_pool_backward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(max_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct pool s = {problem, array[0], array[2], array[1]};
+    const double work = (double)(s.p->n * s.p->c) * (double)(s.p->in[0] * s.p->in[1] * s.p->in[2]) * 2;
+    cnn_parallel_for(run, s.p->n * divide_up(s.p->c, LANES), work, max_backward_channels, &s);
+}
+
+static void average_row(void *context, long row, int worker)
+{
+    (void)worker;
+    const struct pool *s = context;
+    const struct cnn_pool *p = s->p;
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0];
+    const struct range r0 = taps_inside(p, 0, d), r1 = taps_inside(p, 1, h);
+    const long cells = divisor(p, 0, d) * divisor(p, 1, h);
+    for (long w = 0; w < p->out[2]; w++) {
+        const struct range r2 = taps_inside(p, 2, w);
+        const real by = (real)(cells * divisor(p, 2, w));
+        real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
+        for (long c = 0; c < p->c; c++)
+            y[c] = 0;
+        for (long i = r0.begin; i < r0.end; i++)
+            for (long j = r1.begin; j < r1.end; j++)
+                for (long k = r2.begin; k < r2.end; k++) {
+                    const real *x = s->x + n * p->x[0] + (r0.first + i) * p->x[2] + (r1.first + j) * p->x[3] + (r2.first + k) * p->x[4];
+                    for (long c = 0; c < p->c; c++)
+                        y[c] += x[c];
+                }
+        for (long c = 0; c < p->c; c++)
+            y[c] /= by;
+    }
+}
+
+size_t FN(avg_pool_forward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(avg_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct pool s = {problem, array[0], array[1], NULL};
+    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), average_row, &s);
+}
+
+/* One row of dx gathers from the rows of dy whose windows reach it, in scan order. */
+static void average_backward_row(void *context, long row, int worker)
+{
+    (void)worker;
+    const struct pool *s = context; /* x is dy, y is dx */
+    const struct cnn_pool *p = s->p;
+    const long cell[2] = {row / p->in[1] % p->in[0], row % p->in[1]}, n = row / p->in[1] / p->in[0];
+    real *dx = s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3];
+    for (long w = 0; w < p->in[2]; w++)
+        for (long c = 0; c < p->c; c++)
+            dx[w * p->x[4] + c] = 0;
+    long low[2], high[2];
+    for (int a = 0; a < 2; a++) {
+        const long reach = cell[a] + p->before[a] - (p->window[a] - 1);
+        low[a] = reach > 0 ? divide_up(reach, p->stride[a]) : 0;
+        high[a] = min_long(p->out[a] - 1, (cell[a] + p->before[a]) / p->stride[a]);
+    }
+    for (long d = low[0]; d <= high[0]; d++)
+        for (long h = low[1]; h <= high[1]; h++) {
+            const long cells = divisor(p, 0, d) * divisor(p, 1, h);
+            for (long w = 0; w < p->out[2]; w++) {
+                const struct range r = taps_inside(p, 2, w);
+                const real by = (real)(cells * divisor(p, 2, w));
+                const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
+                for (long k = r.begin; k < r.end; k++) {
+                    real *to = dx + (r.first + k) * p->x[4];
+                    for (long c = 0; c < p->c; c++)
+                        to[c] += dy[c] / by;
+                }
+            }
+        }
+}
+
+size_t FN(avg_pool_backward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(avg_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct pool s = {problem, array[0], array[1], NULL};
+    cnn_parallel_for(run, rows_of(s.p, s.p->in), work_of(s.p), average_backward_row, &s);
+}

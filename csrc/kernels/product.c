@@ -1,0 +1,238 @@
+#include "product.h"
+
+#include "../base/machine.h"
+#include "tile.h"
+
+/* Everything that follows from the problem: how it is cut and where its scratch lies. */
+struct plan {
+    const struct product *p;
+    const real *x, *w, *bias;
+    real *y;
+    long taps, terms;          /* terms = taps * channels: length of a sum */
+    long panels;               /* of TILE_WIDTH filters, the last one perhaps of LANES; a group */
+    long panel_size;           /* reals of a full panel: terms * TILE_WIDTH */
+    struct boxes boxes;
+    long cells;                /* output cells of the largest box */
+    long together, slices;     /* panels a block computes; blocks that share a box */
+    int in_place;              /* x itself serves as the box */
+    int one_run;               /* a row of taps is one run of channels in memory */
+    int direct;                /* filters are neighbours in y: tiles store there */
+    struct pitch pitch;        /* of the box of a full chunk */
+    real *packed, *bias_packed;
+    char *worker;              /* per-worker scratch */
+    size_t worker_bytes, box_bytes, cell_bytes, offset_bytes;
+};
+
+static long panel_vectors(const struct plan *s, long panel)
+{
+    return s->p->filters - panel * TILE_WIDTH > LANES ? TILE_VECTORS : 1;
+}
+
+/* Rows of a tile lie one pixel apart. A pitch of a large power of two would put them all into one set of the first cache. */
+static long roomy_pixel(long channels)
+{
+    const long bytes = channels * (long)sizeof(real);
+    return bytes % 1024 == 0 ? channels + 64 / (long)sizeof(real) : channels;
+}
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
+{
+    const struct windows *w = &p->in;
+    const long chunk = min_long(w->channels, CHUNK);
+    s->p = p;
+    s->taps = w->taps[0] * w->taps[1] * w->taps[2];
+    s->terms = s->taps * w->channels;
+    s->panels = divide_up(p->filters, TILE_WIDTH);
+    s->panel_size = s->terms * TILE_WIDTH;
+    s->direct = p->y[1] == 1;
+
+    const double room = (double)cnn_machine()->l2 / 2 / sizeof(real);
+    s->boxes = FN(cut_boxes)(w, 512, chunk, room);
+    s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
+    /* Boxes alone may be too few to keep every core busy: then several blocks share a box, each with some of the panels. */
+    const long spatial = max_long(1, s->boxes.total * p->groups);
+    const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
+    s->slices = min_long(s->panels, max_long(1, divide_up(16, spatial)));
+    while (s->slices > 1 && panel_work * (double)(s->panels / s->slices) < 4e6)
+        s->slices--;
+    s->together = s->panels ? divide_up(s->panels, max_long(1, s->slices)) : 0;
+    s->slices = s->panels ? divide_up(s->panels, s->together) : 0;
+
+    int padded = 0;
+    for (int a = 0; a < 3; a++)
+        padded |= w->before[a] != 0 || (w->out[a] - 1) * w->step[a] + (w->taps[a] - 1) * w->spread[a] >= w->in[a];
+    s->one_run = w->channels <= CHUNK && w->spread[2] == 1 && w->taps[2] > 1;
+    s->in_place = !padded && w->stride[1] == 1 && (!s->one_run || w->stride[4] == w->channels) &&
+                  (w->stride[4] * (long)sizeof(real)) % 2048 != 0;
+    if (s->one_run && !s->in_place && roomy_pixel(w->channels) != w->channels)
+        s->one_run = 0;
+    s->pitch = FN(box_pitch)(w, s->boxes.size[0], s->boxes.size + 1, s->one_run ? chunk : roomy_pixel(chunk));
+
+    s->packed = (real *)scratch;
+    size_t bytes = aligned((size_t)(p->groups * s->panels * s->panel_size) * sizeof(real));
+    s->bias_packed = (real *)(scratch + bytes);
+    bytes += aligned((size_t)(p->groups * s->panels * TILE_WIDTH) * sizeof(real));
+    s->worker = scratch + bytes;
+    s->box_bytes = s->in_place ? 0 : aligned((size_t)s->pitch.size * sizeof(real));
+    s->cell_bytes = aligned((size_t)s->cells * sizeof(long));
+    s->offset_bytes = aligned((size_t)s->taps * sizeof(long));
+    const size_t out_bytes = s->direct ? 0 : aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
+    s->worker_bytes = s->box_bytes + 2 * s->cell_bytes + s->offset_bytes + out_bytes;
+    return bytes + (size_t)workers * s->worker_bytes;
+}
+
+/* Packs panel `block` of the weights as [chunk][tap][channel][width], zeros beyond the last filter, and its bias. */
+static void pack_panel(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct plan *s = context;
+    const struct product *p = s->p;
+    const long group = block / s->panels, panel = block % s->panels, width = panel_vectors(s, panel) * LANES;
+    const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
+    const real *from = s->w + group * p->w_group + panel * TILE_WIDTH * p->w[0];
+    real *to = s->packed + (group * s->panels + panel) * s->panel_size;
+    const long dc = p->w[1];
+
+    for (long c0 = 0; c0 < p->in.channels; c0 += CHUNK) {
+        const long channels = min_long(CHUNK, p->in.channels - c0);
+        for (long d = 0; d < p->in.taps[0]; d++)
+            for (long h = 0; h < p->in.taps[1]; h++)
+                for (long r = 0; r < p->in.taps[2]; r++, to += channels * width) {
+                    const real *tap = from + c0 * dc + d * p->w[2] + h * p->w[3] + r * p->w[4];
+                    if (p->w[0] == 1 && valid == width) {
+                        for (long c = 0; c < channels; c++)
+                            for (long j = 0; j < width; j += LANES)
+                                vec_store(to + c * width + j, vec_load(tap + c * dc + j));
+                        continue;
+                    }
+                    if (valid < width)
+                        memset(to, 0, (size_t)(channels * width) * sizeof(real));
+                    for (long b = 0; b < channels; b += 32) { /* short runs: source lines are used up before they leave */
+                        const long end = min_long(channels, b + 32);
+                        for (long j = 0; j < valid; j++)
+                            for (long c = b; c < end; c++)
+                                to[c * width + j] = tap[j * p->w[0] + c * dc];
+                    }
+                }
+    }
+    real *bias = s->bias_packed + (group * s->panels + panel) * TILE_WIDTH;
+    for (long j = 0; j < width; j++)
+        bias[j] = s->bias && j < valid ? s->bias[group * p->filters + panel * TILE_WIDTH + j] : 0;
+}
+
+/* Offsets of every output cell of the box: into the input box, and into y. */
+static void find_cells(const struct plan *s, const struct box *b, struct pitch pitch, long *in, long *out)
+{
+    const struct windows *w = &s->p->in;
+    for (long n = 0; n < b->images; n++)
+        for (long d = 0; d < b->size[0]; d++)
+            for (long h = 0; h < b->size[1]; h++) {
+                const long in_row = n * pitch.image + d * w->step[0] * pitch.plane + h * w->step[1] * pitch.row;
+                const long out_row = (b->image + n) * s->p->y[0] + (b->begin[0] + d) * s->p->y[2] +
+                                     (b->begin[1] + h) * s->p->y[3] + b->begin[2] * s->p->y[4];
+                for (long i = 0; i < b->size[2]; i++) {
+                    *in++ = in_row + i * w->step[2] * pitch.pixel;
+                    *out++ = out_row + i * s->p->y[4];
+                }
+            }
+}
+
+static long find_taps(const struct plan *s, struct pitch pitch, long *offset)
+{
+    const struct windows *w = &s->p->in;
+    long parts = 0;
+    for (long d = 0; d < w->taps[0]; d++)
+        for (long h = 0; h < w->taps[1]; h++)
+            for (long r = 0; r < (s->one_run ? 1 : w->taps[2]); r++)
+                offset[parts++] = d * w->spread[0] * pitch.plane + h * w->spread[1] * pitch.row + r * w->spread[2] * pitch.pixel;
+    return parts;
+}
+
+/* Results of a panel, [cell][width], to their places in y. */
+static void scatter(const struct plan *s, const real *from, long cells, const long *out, long valid, long width, real *y)
+{
+    const long df = s->p->y[1];
+    for (long m0 = 0; m0 < cells; m0 += 64)
+        for (long j = 0; j < valid; j++)
+            for (long m = m0; m < min_long(cells, m0 + 64); m++)
+                y[out[m] + j * df] = from[m * width + j];
+}
+
+static void compute_block(void *context, long block, int worker)
+{
+    const struct plan *s = context;
+    const struct product *p = s->p;
+    const struct windows *w = &p->in;
+    const long slice = block % s->slices, group = block / s->slices % p->groups;
+    const struct box box = FN(box_at)(w, &s->boxes, block / s->slices / p->groups);
+    const long cells = box.images * box.size[0] * box.size[1] * box.size[2];
+    const long first = slice * s->together, last = min_long(s->panels, first + s->together);
+    const struct cut cut = cut_rows(cells);
+    real *y = s->y + group * p->y_group;
+
+    char *mine = s->worker + (size_t)worker * s->worker_bytes;
+    real *copy = (real *)mine;
+    long *in = (long *)(mine + s->box_bytes), *out = (long *)((char *)in + s->cell_bytes);
+    long *offset = (long *)((char *)out + s->cell_bytes);
+    real *aside = (real *)((char *)offset + s->offset_bytes); /* [panel][cell][width], when y has another order */
+
+    struct tile t = {.offset = offset};
+    for (long c0 = 0; c0 < w->channels; c0 += CHUNK) {
+        const long channels = min_long(CHUNK, w->channels - c0);
+        const int is_last = c0 + channels == w->channels;
+        const real *a = copy;
+        struct pitch pitch = s->pitch;
+        if (s->in_place) {
+            pitch = (struct pitch){w->stride[4], w->stride[3], w->stride[2], w->stride[0], 0};
+            a = s->x + group * p->x_group + box.image * w->stride[0] + c0;
+            for (int i = 0; i < 3; i++)
+                a += box.begin[i] * w->step[i] * w->stride[2 + i];
+        } else {
+            pitch = FN(box_pitch)(w, box.images, box.size, s->one_run ? channels : roomy_pixel(channels));
+            FN(box_copy)(w, &box, s->x + group * p->x_group, c0, channels, pitch, copy);
+        }
+        if (c0 == 0 || !s->in_place)
+            find_cells(s, &box, pitch, in, out);
+        t.parts = find_taps(s, pitch, offset);
+        t.depth = s->one_run ? channels * w->taps[2] : channels;
+        t.join = c0 ? CONTINUE : OVERWRITE;
+        for (long panel = first; panel < last; panel++) {
+            const int vectors = (int)panel_vectors(s, panel);
+            const long width = vectors * LANES, number = group * s->panels + panel;
+            const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
+            real *beside = aside + (panel - first) * s->cells * TILE_WIDTH;
+            t.b = s->packed + number * s->panel_size + c0 * s->taps * width;
+            t.valid = s->direct ? valid : width;
+            t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
+            t.activation = is_last ? p->activation : CNN_LINEAR;
+            for (long i = 0; i < cut.tiles; i++) {
+                const long begin = cut_begin(cut, i), height = cut_height(cut, i);
+                for (long r = 0; r < height; r++) {
+                    t.a[r] = a + in[begin + r];
+                    t.c[r] = s->direct ? y + out[begin + r] + panel * TILE_WIDTH : beside + (begin + r) * width;
+                }
+                FN(tile_rows)(height, vectors)(&t);
+            }
+            if (is_last && !s->direct)
+                scatter(s, beside, cells, out, valid, width, y + panel * TILE_WIDTH * p->y[1]);
+        }
+    }
+}
+
+size_t FN(product_scratch)(const struct product *p, int workers)
+{
+    struct plan s;
+    return make_plan(&s, p, workers, NULL);
+}
+
+void FN(product_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+{
+    struct plan s;
+    make_plan(&s, p, run->workers, run->scratch);
+    s.x = x, s.w = w, s.bias = bias, s.y = y;
+    const double weights = (double)(p->groups * s.panels) * (double)s.panel_size;
+    cnn_parallel_for(run, p->groups * s.panels, weights, pack_panel, &s);
+    cnn_parallel_for(run, s.boxes.total * s.slices * p->groups, weights * (double)(s.boxes.total * s.cells) / 50, compute_block, &s);
+}

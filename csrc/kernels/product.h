@@ -1,0 +1,26 @@
+/* product.h: a convolution-shaped matrix product over strided arrays, the engine behind convolution forward, its input
+ * gradient, transposed convolution, dense layers and matrix products (one cell a window).
+ *
+ *     y[n][g*F + f][p] = activation(bias[g*F + f] + sum over c < C, r of  w[g][f][c][r] * x[n][g*C + c][p*step + r*spread - before])
+ *
+ * The sum runs in the order (chunk of 256 channels, r, c), one fused multiply-add a term. */
+#ifndef CNN_PRODUCT_H
+#define CNN_PRODUCT_H
+
+#include "../base/parallel.h"
+#include "box.h"
+
+enum { CHUNK = 256 };
+
+struct product {
+    struct windows in; /* channels: those of one group */
+    long groups, filters;
+    long x_group, y_group, w_group; /* from one group to the next, in reals */
+    long y[5], w[5];                /* strides: n, f, d, h, w of y; f, c, taps of w */
+    int activation;
+};
+
+size_t FN(product_scratch)(const struct product *p, int workers);
+void FN(product_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
+
+#endif

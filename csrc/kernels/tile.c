@@ -1,0 +1,127 @@
+/* tile.c: the bodies of tile.h, one function for every height and width, and the tables that find them. */
+#include "tile.h"
+
+ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int vectors, vec (*to)[TILE_VECTORS], real (*edge)[TILE_WIDTH])
+{
+    if (t->valid == vectors * LANES) {
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                to[i][v] = vec_load(t->c[i] + v * LANES);
+        return;
+    }
+    for (long i = 0; i < rows; i++)
+        for (long j = 0; j < vectors * LANES; j++)
+            edge[i][j] = j < t->valid ? t->c[i][j] : 0;
+    UNROLL for (long i = 0; i < rows; i++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            to[i][v] = vec_load(edge[i] + v * LANES);
+}
+
+/* rows and vectors are constants at every call, so the accumulators live in registers and the loops over them vanish. */
+ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const int by_columns)
+{
+    const long width = vectors * LANES;
+    vec sum[TILE_ROWS][TILE_VECTORS];
+    real edge[TILE_ROWS][TILE_WIDTH];
+
+    UNROLL for (long i = 0; i < rows; i++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[i][v] = (vec){0};
+    if (t->join == CONTINUE)
+        load_rows(t, rows, vectors, sum, edge);
+
+    const real *b = t->b;
+    const long depth = t->depth, step = t->step;
+    for (long p = 0; p < t->parts; p++) {
+        const long offset = t->offset[p];
+        if (by_columns) {
+            const real *a = t->a[0] + offset;
+            for (long k = 0; k < depth; k++, a += step, b += width) {
+                vec bv[TILE_VECTORS];
+                UNROLL for (int v = 0; v < vectors; v++)
+                    bv[v] = vec_load(b + v * LANES);
+                UNROLL for (long i = 0; i < rows; i++) {
+                    const vec av = vec_fill(a[i]);
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
+                }
+            }
+        } else {
+            const real *a[TILE_ROWS];
+            UNROLL for (long i = 0; i < rows; i++)
+                a[i] = t->a[i] + offset;
+            for (long k = 0; k < depth; k++, b += width) {
+                vec bv[TILE_VECTORS];
+                UNROLL for (int v = 0; v < vectors; v++)
+                    bv[v] = vec_load(b + v * LANES);
+                UNROLL for (long i = 0; i < rows; i++) {
+                    const vec av = vec_fill(a[i][k]);
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
+                }
+            }
+        }
+    }
+
+    if (t->join == ADD) {
+        vec before[TILE_ROWS][TILE_VECTORS];
+        load_rows(t, rows, vectors, before, edge);
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[i][v] = before[i][v] + sum[i][v];
+    }
+    if (t->bias) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const vec bias = vec_load(t->bias + v * LANES);
+            UNROLL for (long i = 0; i < rows; i++)
+                sum[i][v] = sum[i][v] + bias;
+        }
+    }
+    if (t->activation == CNN_RELU) {
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[i][v] = vec_select(sum[i][v] < 0, (vec){0}, sum[i][v]);
+    }
+    if (t->valid == width) {
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                vec_store(t->c[i] + v * LANES, sum[i][v]);
+    } else {
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                vec_store(edge[i] + v * LANES, sum[i][v]);
+        for (long i = 0; i < rows; i++)
+            for (long j = 0; j < t->valid; j++)
+                t->c[i][j] = edge[i][j];
+    }
+}
+
+#define TILE(rows)                                                                              \
+    static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, 0); }             \
+    static void rows_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, 0); }             \
+    static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, 1); }          \
+    static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, 1); }
+#define ROWS_OF(rows) {rows_##rows##x1, rows_##rows##x2}
+#define COLUMNS_OF(rows) {columns_##rows##x1, columns_##rows##x2}
+
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+#if CNN_VECTOR_BYTES == 64 || defined(__aarch64__)
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+#define TALLER(of) of(7), of(8), of(9), of(10), of(11), of(12), of(13), of(14),
+#else
+#define TALLER(of)
+#endif
+
+tile_function *FN(tile_rows)(long rows, int vectors)
+{
+    static tile_function *const table[TILE_ROWS][TILE_VECTORS] = {
+        ROWS_OF(1), ROWS_OF(2), ROWS_OF(3), ROWS_OF(4), ROWS_OF(5), ROWS_OF(6), TALLER(ROWS_OF)};
+    return table[rows - 1][vectors - 1];
+}
+
+tile_function *FN(tile_columns)(long rows, int vectors)
+{
+    static tile_function *const table[TILE_ROWS][TILE_VECTORS] = {
+        COLUMNS_OF(1), COLUMNS_OF(2), COLUMNS_OF(3), COLUMNS_OF(4), COLUMNS_OF(5), COLUMNS_OF(6), TALLER(COLUMNS_OF)};
+    return table[rows - 1][vectors - 1];
+}

@@ -1,0 +1,78 @@
+"""Builds cnnpy._core: csrc/base, program and bind once, csrc/kernels once for each row of the variant table.
+
+CNNPY_DEBUG=1     no optimisation, asserts on
+CNNPY_SANITIZE=1  address and undefined-behaviour sanitizers
+CNNPY_WERROR=1    warnings are errors (what CI builds with)
+"""
+
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+CSRC = Path("csrc")
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+# dtype -> definitions; instruction set -> (bytes of a vector, flags). Every pair is one variant of every kernel.
+DTYPES = {"f32": ["-DCNN_DTYPE=f32"], "f64": ["-DCNN_DTYPE=f64", "-DCNN_DOUBLE=1"]}
+INSTRUCTION_SETS = {"base": (16, [])}
+if X86:
+    INSTRUCTION_SETS["avx2"] = (32, ["-mavx2", "-mfma"])
+    INSTRUCTION_SETS["avx512"] = (64, ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"])
+
+FLAGS = ["-std=gnu11", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wvla", "-Wframe-larger-than=16384"]
+# No -ffast-math: it would drop NaN and change the whole process's floating-point state when linked.
+ARITHMETIC = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+LINK = ["-pthread"]
+
+if os.environ.get("CNNPY_DEBUG") == "1":
+    FLAGS += ["-O0", "-g", "-UNDEBUG"]
+elif os.environ.get("CNNPY_SANITIZE") == "1":
+    SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *SANITIZERS]
+    LINK += SANITIZERS
+else:
+    FLAGS += ["-O3", "-g0"]
+if os.environ.get("CNNPY_WERROR") == "1":
+    FLAGS += ["-Werror"]
+
+
+class BuildVariants(build_ext):
+    """Compiles the object files of all variants in parallel, those that are older than anything they could depend on."""
+
+    def build_extension(self, ext):
+        once = [(source, "once", FLAGS) for folder in ("base", "program", "bind") for source in sorted((CSRC / folder).glob("*.c"))]
+        variants = [
+            (source, f"{dtype}_{isa}", FLAGS + ARITHMETIC + definitions + [f"-DCNN_ISA={isa}", f"-DCNN_VECTOR_BYTES={width}", *flags])
+            for source in sorted((CSRC / "kernels").glob("*.c"))
+            for dtype, definitions in DTYPES.items()
+            for isa, (width, flags) in INSTRUCTION_SETS.items()
+        ]
+        headers = [*CSRC.rglob("*.h"), *CSRC.rglob("*.def"), Path("setup.py")]
+        newest = max(path.stat().st_mtime for path in headers)
+        root = Path(self.build_temp) / ("-".join(k for k in ("CNNPY_DEBUG", "CNNPY_SANITIZE") if os.environ.get(k) == "1") or "release")
+
+        def compile_one(job):
+            source, folder, flags = job
+            output = root / folder
+            target = output / source.with_suffix(".o")
+            stamp = target.with_suffix(".flags")
+            text = " ".join([*self.compiler.compiler_so, *flags])
+            fresh = target.exists() and target.stat().st_mtime > max(newest, source.stat().st_mtime)
+            if self.force or not fresh or not stamp.exists() or stamp.read_text() != text:
+                self.compiler.compile([str(source)], output_dir=str(output), include_dirs=ext.include_dirs, extra_postargs=flags)
+                stamp.write_text(text)
+            return str(target)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, variants + once))
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_shared_object(objects, str(target), extra_postargs=LINK, build_temp=self.build_temp)
+
+
+setup(ext_modules=[Extension("cnnpy._core", sources=[], include_dirs=[numpy.get_include()])], cmdclass={"build_ext": BuildVariants})
