@@ -1,0 +1,3 @@
+from cnnpy.cli import main
+
+raise SystemExit(main())

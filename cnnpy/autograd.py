@@ -1,0 +1,431 @@
+"""Tensor and the tape.
+
+An operation is described once, by :class:`Operation`: its name, its array arguments, its forward and its backward function. The tape, the
+tests and the compiler all read that description. A tape node is exactly one such pair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import itertools
+import threading
+from collections import namedtuple
+
+import numpy as np
+
+__all__ = ["OPERATIONS", "Operation", "Tensor", "no_grad", "operation"]
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+class Operation:
+    """One differentiable function: what it is called, what it takes, how it goes forward and backward.
+
+    Attributes
+    ----------
+    name : str
+    arrays : tuple of str
+        Array arguments, in order. Those that may be None are in ``optional``.
+    differentiable : tuple of str
+        The arrays that have a gradient: the fields of ``Gradients``, the named tuple that backward returns.
+    caches : bool
+        forward accepts ``return_cache=True`` and then returns ``(result, cache)``; backward accepts ``cache=``.
+    fresh : bool
+        backward's results are new arrays that nobody else holds.
+    """
+
+    def __init__(self, forward, arrays, *, constant=(), caches=False, fresh=True):
+        names = arrays.split()
+        self.name = forward.__name__
+        self.arrays = tuple(n.rstrip("?*") for n in names)
+        self.optional = frozenset(n[:-1] for n in names if n.endswith("?"))
+        self.variadic = names[-1].endswith("*")
+        self.differentiable = tuple(n for n in self.arrays if n not in constant)
+        self.caches = caches
+        self.fresh = fresh
+        self.forward = forward
+        self.backward = None
+        self.Gradients = namedtuple(self.name.title().replace("_", "") + "Gradients", self.differentiable)
+        self.defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items() if p.default is not inspect.Parameter.empty}
+
+    def __repr__(self):
+        return f"<operation {self.name}({', '.join(self.arrays)})>"
+
+
+def operation(arrays, **description):
+    """Decorates a forward function of ndarrays; the result also takes Tensors and records. ``.backward`` registers its pair."""
+
+    def decorate(forward):
+        op = Operation(forward, arrays, **description)
+        OPERATIONS[op.name] = op
+
+        @functools.wraps(forward)
+        def call(*args, **options):
+            for a in args:
+                if isinstance(a, Tensor):
+                    return _record(op, args, options)
+            if options:
+                for a in options.values():
+                    if isinstance(a, Tensor):
+                        return _record(op, args, options)
+            return forward(*args, **options)
+
+        def backward(function):
+            op.backward = function
+            return function
+
+        call.operation = op
+        call.backward = backward
+        return call
+
+    return decorate
+
+
+_state = threading.local()
+_order = itertools.count()
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Nothing is recorded inside: for evaluation and for updates by hand."""
+    before = getattr(_state, "off", False)
+    _state.off = True
+    try:
+        yield
+    finally:
+        _state.off = before
+
+
+class _Node:
+    """One recorded call: the pair, what it was given, and where its gradients go."""
+
+    __slots__ = ("arrays", "cache", "inputs", "number", "op", "options", "outputs", "template", "versions")
+
+    def __init__(self, op, inputs, arrays, options, cache):
+        self.op = op
+        self.inputs = inputs
+        self.arrays = arrays
+        self.options = options
+        self.cache = cache
+        self.number = next(_order)
+        self.versions = [t._version if t is not None else 0 for t in inputs]
+        for t in inputs:
+            if t is not None:
+                t._pins += 1
+
+    def release(self):
+        for t in self.inputs or ():
+            if t is not None:
+                t._pins -= 1
+        self.inputs = self.arrays = self.cache = self.options = None
+
+    def __del__(self):
+        if self.inputs:
+            self.release()
+
+    def gradients(self, outputs):
+        """Calls the backward function. `outputs`: gradients of the results in flat order, None where there is none."""
+        for tensor, version, name in zip(self.inputs, self.versions, self._names(), strict=True):
+            if tensor is not None and tensor._version != version:
+                raise RuntimeError(
+                    f"{self.op.name}: {name} was changed after it was recorded, its gradient would be wrong; change it after backward()"
+                )
+        needs = tuple(
+            dict.fromkeys(
+                n for t, n in zip(self.inputs, self._names(), strict=True) if t is not None and t.requires_grad and n in self.op.differentiable
+            )
+        )
+        dy = _unflatten(self.template, iter(outputs))
+        options = dict(self.options)
+        if self.op.caches:
+            options["cache"] = self.cache
+        result = self.op.backward(dy, *self.arrays, **options, needs=needs)
+        if self.op.variadic:
+            return result[0]
+        return [getattr(result, n, None) for n in self._names()]
+
+    def _names(self):
+        return [self.op.arrays[min(i, len(self.op.arrays) - 1)] for i in range(len(self.inputs))]
+
+
+def _flatten(result, to):
+    """Lists the real arrays of a (nested) result and returns its shape as a template."""
+    if isinstance(result, tuple):
+        return tuple(_flatten(r, to) for r in result)
+    if isinstance(result, np.ndarray) and result.dtype.kind == "f":
+        to.append(result)
+        return len(to) - 1
+    return None
+
+
+def _unflatten(template, values):
+    if isinstance(template, tuple):
+        return tuple(_unflatten(t, values) for t in template)
+    return None if template is None else next(values)
+
+
+def _wrap(result, template, tensors):
+    if isinstance(template, tuple):
+        return tuple(_wrap(r, t, tensors) for r, t in zip(result, template, strict=True))
+    return result if template is None else tensors[template]
+
+
+def _record(op, args, options):
+    args = list(args)
+    if not op.variadic:
+        for i, name in enumerate(op.arrays):  # arrays given by keyword take their place
+            if name in options:
+                args.extend([None] * (i + 1 - len(args)))
+                args[i] = options.pop(name)
+    else:
+        args = list(args[0])
+    if options.get("out") is not None:
+        raise TypeError(f"{op.name}: out= takes no part in recording; call it on arrays or inside no_grad()")
+    arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+    given = (arrays,) if op.variadic else arrays
+    recording = not getattr(_state, "off", False) and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+    cache = None
+    if recording and op.caches and not options.get("return_cache"):
+        result, cache = op.forward(*given, **options, return_cache=True)
+    else:
+        result = op.forward(*given, **options)
+    found: list = []
+    template = _flatten(result, found)
+    tensors = [Tensor._of(a, recording) for a in found]
+    if recording:
+        node = _Node(op, [a if isinstance(a, Tensor) else None for a in args], list(given), options, cache)
+        node.template = template
+        node.outputs = [(t.shape, t.dtype) for t in tensors]
+        for i, t in enumerate(tensors):
+            t._node, t._slot = node, i
+    return _wrap(result, template, tensors)
+
+
+def _apply(name):
+    """A method that is the registered operation `name`."""
+
+    def method(self, *args, **options):
+        return _FUNCTIONS[name](self, *args, **options)
+
+    method.__name__ = name
+    return method
+
+
+def _swapped(name):
+    def method(self, other):
+        return _FUNCTIONS[name](other, self)
+
+    return method
+
+
+_FUNCTIONS: dict = {}  # filled by cnnpy.functional.array: the functions behind the operators
+
+
+class Tensor:
+    """An ndarray and its place on the tape.
+
+    Parameters
+    ----------
+    data : array_like
+        Becomes float32 or float64, as ``np.result_type(data, np.float32)``; a float array is not copied.
+    requires_grad : bool
+        Whether calls that take this tensor are recorded and ``backward`` leaves its gradient in ``.grad``, an ndarray.
+
+    While a recorded call still needs a tensor, its ``.data`` is handed out read-only: changing it would make the gradient wrong.
+
+    Examples
+    --------
+    >>> import numpy as np, cnnpy
+    >>> x = cnnpy.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    array([2., 4., 6.])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node", "_pins", "_slot", "_version", "grad", "requires_grad")
+    __array_ufunc__ = None  # NumPy's operators defer to ours
+
+    def __init__(self, data, requires_grad=False):
+        if isinstance(data, Tensor):
+            data = data._data
+        data = np.asarray(data)
+        if data.dtype.kind not in "biuf" or data.dtype.itemsize > 8:
+            raise TypeError(f"Tensor: data has dtype {data.dtype}, expected a real number type up to float64")
+        self._set(np.asarray(data, np.result_type(data, np.float32)), bool(requires_grad))
+
+    def _set(self, data, requires_grad):
+        self._data = data
+        self.requires_grad = requires_grad
+        self.grad = None
+        self._node = None
+        self._slot = self._version = self._pins = 0
+
+    @classmethod
+    def _of(cls, data, requires_grad):
+        tensor = Tensor.__new__(Tensor)
+        tensor._set(data, requires_grad)
+        return tensor
+
+    @property
+    def data(self):
+        if self._pins and self._data.flags.writeable:
+            view = self._data.view()
+            view.flags.writeable = False
+            return view
+        return self._data
+
+    @data.setter
+    def data(self, value):
+        value = np.asarray(value, self._data.dtype)
+        if value.shape != self._data.shape:
+            raise ValueError(f"Tensor.data: the value has shape {value.shape}, expected {self._data.shape}")
+        self._data = value
+        self._version += 1
+
+    shape = property(lambda self: self._data.shape)
+    dtype = property(lambda self: self._data.dtype)
+    ndim = property(lambda self: self._data.ndim)
+    size = property(lambda self: self._data.size)
+    T = property(lambda self: self.transpose())
+
+    def __len__(self):
+        return len(self._data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self):
+        body = np.array2string(self._data, prefix="Tensor(", separator=", ")
+        return f"Tensor({body}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __bool__(self):
+        return bool(self._data)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __array__(self, dtype=None, copy=None):
+        if self.requires_grad:
+            raise RuntimeError("Tensor: this tensor needs a gradient, which an array would lose; use .detach().numpy()")
+        return np.array(self._data, dtype=dtype, copy=copy) if copy is not None else np.asarray(self._data, dtype=dtype)
+
+    def numpy(self):
+        """The array itself; only of a tensor that needs no gradient."""
+        return self.__array__()
+
+    def item(self):
+        if self.size != 1:
+            raise ValueError(f"Tensor.item: the tensor has shape {self.shape}, expected one element")
+        return self._data.item()
+
+    def detach(self):
+        """The same array, off the tape."""
+        return Tensor._of(self._data, False)
+
+    def __setitem__(self, index, value):
+        if self._node is not None:
+            raise RuntimeError("Tensor: the result of a recorded call cannot be changed in place")
+        self._data[index] = value._data if isinstance(value, Tensor) else value
+        self._version += 1
+
+    def backward(self, grad=None):
+        """Leaves the gradients of this tensor in ``.grad`` of every leaf that requires one, adding to what is there.
+
+        Parameters
+        ----------
+        grad : array_like, optional
+            Gradient of the loss with respect to this tensor, of its shape; 1 for a tensor of one element.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("Tensor.backward: no gradient was asked for; set requires_grad=True on an input")
+        if grad is None:
+            if self.size != 1:
+                raise ValueError(f"Tensor.backward: the tensor has shape {self.shape}, expected one element or an explicit grad")
+            grad = np.ones_like(self._data)
+        grad = np.asarray(grad._data if isinstance(grad, Tensor) else grad)
+        if grad.shape != self.shape:
+            raise ValueError(f"Tensor.backward: grad has shape {grad.shape}, expected {self.shape}")
+        if self._node is None:
+            self._accumulate(np.array(grad, self.dtype), fresh=True)
+            return
+        nodes = _reachable(self._node)
+        pending = {self._node: [None] * len(self._node.outputs)}
+        pending[self._node][self._slot] = grad.astype(self.dtype, copy=False)
+        for node in nodes:
+            outputs = pending.pop(node)
+            outputs = [np.zeros(s, t) if g is None else g for g, (s, t) in zip(outputs, node.outputs, strict=True)] if len(outputs) == 1 else outputs
+            for tensor, gradient in zip(node.inputs, node.gradients(outputs), strict=True):
+                if tensor is None or gradient is None or not tensor.requires_grad:
+                    continue
+                if tensor._node is None:
+                    tensor._accumulate(gradient, node.op.fresh)
+                else:
+                    slots = pending.setdefault(tensor._node, [None] * len(tensor._node.outputs))
+                    before = slots[tensor._slot]
+                    slots[tensor._slot] = gradient if before is None else np.add(before, gradient)
+            node.release()
+
+    def _accumulate(self, gradient, fresh):
+        if self.grad is None:
+            self.grad = gradient if fresh else np.array(gradient)
+        else:
+            self.grad = np.add(self.grad, gradient)
+
+    def backward_program(self):
+        """The backward pass as text: one call with its shapes a line, in the order in which ``backward`` makes them."""
+        if self._node is None:
+            return "(nothing recorded)"
+        lines = []
+        for node in _reachable(self._node):
+            given = ", ".join(f"{n}{np.shape(a)}" for n, a in zip(node._names(), node.arrays, strict=False) if a is not None)
+            wanted = ", ".join(f"d{n}" for n, t in zip(node._names(), node.inputs, strict=True) if t is not None and t.requires_grad)
+            lines.append(f"{wanted} = {node.op.name}_backward(dy{node.outputs[0][0]}, {given})")
+        return "\n".join(lines)
+
+    __add__ = _apply("add")
+    __radd__ = _swapped("add")
+    __sub__ = _apply("subtract")
+    __rsub__ = _swapped("subtract")
+    __mul__ = _apply("multiply")
+    __rmul__ = _swapped("multiply")
+    __truediv__ = _apply("divide")
+    __rtruediv__ = _swapped("divide")
+    __matmul__ = _apply("matmul")
+    __rmatmul__ = _swapped("matmul")
+    __neg__ = _apply("negative")
+    __getitem__ = _apply("getitem")
+    sum = _apply("sum")
+    mean = _apply("mean")
+    max = _apply("max")
+    exp = _apply("exp")
+    log = _apply("log")
+    sqrt = _apply("sqrt")
+    flip = _apply("flip")
+    relu = _apply("relu")
+    tanh = _apply("tanh")
+    sigmoid = _apply("sigmoid")
+
+    def __pow__(self, exponent):
+        return _FUNCTIONS["power"](self, exponent=exponent)
+
+    def reshape(self, *shape):
+        return _FUNCTIONS["reshape"](self, shape=shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    def transpose(self, *axes):
+        return _FUNCTIONS["transpose"](self, axes=axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+
+
+def _reachable(root):
+    """The nodes behind `root`, newest first."""
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.inputs is None:
+            raise RuntimeError(f"{node.op.name}: backward() already went through this call and released it; run the forward pass again")
+        for tensor in node.inputs:
+            if tensor is not None and tensor._node is not None and tensor._node not in seen:
+                seen.add(tensor._node)
+                stack.append(tensor._node)
+    return sorted(seen, key=lambda node: -node.number)

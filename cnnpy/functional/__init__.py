@@ -1,0 +1,21 @@
+"""Functions on plain arrays, in pairs: ``op`` and ``op_backward``.
+
+Every function computes in ``np.result_type(*arrays, np.float32)``, float32 or float64, takes any memory order, never changes an input, and
+gives the same bits for any number of threads. ``op_backward(dy, <the arrays>, *, <the options>, cache=None, needs=None)`` returns a named
+tuple with one gradient per differentiable array; ``needs=('x',)`` computes only those. The same functions take :class:`cnnpy.Tensor` and record.
+"""
+
+from cnnpy.functional import array as _array
+from cnnpy.functional.activation import *  # noqa: F403
+from cnnpy.functional.activation import __all__ as _activation
+from cnnpy.functional.array import *  # noqa: F403
+from cnnpy.functional.conv import *  # noqa: F403
+from cnnpy.functional.conv import __all__ as _conv
+from cnnpy.functional.dense import *  # noqa: F403
+from cnnpy.functional.dense import __all__ as _dense
+from cnnpy.functional.loss import *  # noqa: F403
+from cnnpy.functional.loss import __all__ as _loss
+from cnnpy.functional.pool import *  # noqa: F403
+from cnnpy.functional.pool import __all__ as _pool
+
+__all__ = [*_activation, *_array.__all__, *_conv, *_dense, *_loss, *_pool]

@@ -1,0 +1,378 @@
+"""Array operations of the tape: arithmetic with broadcasting, products, sums, shapes.
+
+On plain arrays NumPy has all of these; here they exist in pairs, so that Tensors can record them. Element-wise arithmetic is NumPy's, which
+rounds each result exactly; sums and products are the C core's, whose order does not depend on threads or vector width.
+"""
+
+import math
+
+import numpy as np
+
+from cnnpy import _core
+from cnnpy.autograd import _FUNCTIONS, operation
+from cnnpy.functional._pair import select, single
+
+__all__ = ["channels_last", "concatenate", "exp", "log", "matmul", "maximum", "stack", "where"]
+__all__ += [f"{name}_backward" for name in __all__]
+
+
+def reduce_sum(x, axes, keepdims=False):
+    """Sum over some axes by the C core, in a fixed order."""
+    x = np.asarray(x)
+    axes = sorted(a % x.ndim for a in axes)
+    if not axes:
+        return x
+    kept = [a for a in range(x.ndim) if a not in axes]
+    size = math.prod(x.shape[a] for a in axes)
+    if axes == list(range(axes[0], axes[-1] + 1)):  # neighbours: no transposition
+        outer = math.prod(x.shape[: axes[0]])
+        y = _core.sum_axis(x, outer, size, math.prod(x.shape[axes[-1] + 1 :]))
+    else:
+        y = _core.sum_axis(x.transpose(axes + kept), 1, size, math.prod(x.shape[a] for a in kept))
+    shape = [1 if a in axes else n for a, n in enumerate(x.shape)] if keepdims else [x.shape[a] for a in kept]
+    return y.reshape(shape)
+
+
+def _to_shape(gradient, array):
+    """Sums a gradient over the axes along which `array` was broadcast."""
+    shape = np.shape(array)
+    if gradient.shape == shape:
+        return gradient
+    lead = gradient.ndim - len(shape)
+    axes = [*range(lead), *(i + lead for i, n in enumerate(shape) if n == 1 and gradient.shape[i + lead] != 1)]
+    return reduce_sum(gradient, axes).reshape(shape)
+
+
+def _floats(*arrays):
+    return np.result_type(*arrays, np.float32)
+
+
+def _binary(name, forward, partials, doc):
+    def call(a, b):
+        return forward(np.asarray(a), np.asarray(b))
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = doc
+    call = operation("a b", fresh=False)(call)
+    Gradients = call.operation.Gradients
+
+    def backward(dy, a, b, *, cache=None, needs=None):
+        a, b = np.asarray(a), np.asarray(b)
+        mask = select(f"{name}_backward", Gradients, needs)
+        return Gradients(
+            _to_shape(partials[0](dy, a, b), a) if mask & 1 else None,
+            _to_shape(partials[1](dy, a, b), b) if mask & 2 else None,
+        )
+
+    backward.__name__ = backward.__qualname__ = f"{name}_backward"
+    backward.__doc__ = f"Gradients of :func:`{name}`, summed over the axes along which an argument was broadcast."
+    call.backward(backward)
+    _FUNCTIONS[name] = call
+    return call, backward
+
+
+add, add_backward = _binary("add", np.add, (lambda dy, a, b: dy, lambda dy, a, b: dy), "``a + b`` with broadcasting.")
+subtract, subtract_backward = _binary("subtract", np.subtract, (lambda dy, a, b: dy, lambda dy, a, b: -dy), "``a - b`` with broadcasting.")
+multiply, multiply_backward = _binary(
+    "multiply", np.multiply, (lambda dy, a, b: dy * b, lambda dy, a, b: dy * a), "``a * b`` with broadcasting."
+)
+divide, divide_backward = _binary(
+    "divide", np.true_divide, (lambda dy, a, b: dy / b, lambda dy, a, b: -dy * a / (b * b)), "``a / b`` with broadcasting."
+)
+maximum, maximum_backward = _binary(
+    "maximum",
+    np.maximum,
+    (lambda dy, a, b: np.where(a >= b, dy, 0), lambda dy, a, b: np.where(a >= b, 0, dy)),
+    "The larger of two values, element by element; the gradient goes to it, to ``a`` where they are equal.",
+)
+
+
+def _unary(name, forward, derivative, doc):
+    def call(x, *, return_cache=False):
+        y = forward(np.asarray(x))
+        return (y, y) if return_cache else y
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = doc
+    call = operation("x", caches=True)(call)
+
+    def backward(dy, x, *, cache=None, needs=None):
+        x = np.asarray(x)
+        return single(
+            f"{name}_backward", call.operation.Gradients, needs, lambda: derivative(dy, x, forward(x) if cache is None else cache)
+        )
+
+    backward.__name__ = backward.__qualname__ = f"{name}_backward"
+    backward.__doc__ = f"Gradient of :func:`{name}`."
+    call.backward(backward)
+    _FUNCTIONS[name] = call
+    return call, backward
+
+
+negative, negative_backward = _unary("negative", np.negative, lambda dy, x, y: -dy, "``-x``.")
+exp, exp_backward = _unary("exp", lambda x: _core.exp_forward(x, None), lambda dy, x, y: dy * y, "``e^x``, within 4 ulp.")
+log, log_backward = _unary("log", lambda x: _core.log_forward(x, None), lambda dy, x, y: dy / x, "Natural logarithm, within 4 ulp.")
+sqrt, sqrt_backward = _unary("sqrt", np.sqrt, lambda dy, x, y: dy / (2 * y), "Square root.")
+
+
+@operation("x")
+def power(x, *, exponent):
+    """``x ** exponent`` for a number as exponent."""
+    if isinstance(exponent, bool) or not isinstance(exponent, (int, float, np.integer, np.floating)):
+        raise TypeError(f"power: exponent is {type(exponent).__name__}, expected a real number")
+    return np.power(np.asarray(x), exponent)
+
+
+@power.backward
+def power_backward(dy, x, *, exponent, cache=None, needs=None):
+    """Gradient of :func:`power`."""
+    return single(
+        "power_backward", power.operation.Gradients, needs, lambda: np.asarray(dy) * (exponent * np.power(np.asarray(x), exponent - 1))
+    )
+
+
+@operation("a b")
+def matmul(a, b):
+    """Matrix product over the last two axes; leading axes are broadcast.
+
+    Parameters
+    ----------
+    a : array_like, shape (..., m, k)
+    b : array_like, shape (..., k, n)
+
+    Returns
+    -------
+    ndarray, shape (..., m, n)
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"matmul: a has shape {a.shape} and b {b.shape}, expected (..., m, k) and (..., k, n)")
+    if a.ndim == b.ndim == 2:
+        return _core.matmul(a, b)
+    try:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ValueError(f"matmul: the leading axes of a {a.shape} and b {b.shape} do not match") from None
+    return _core.matmul(np.broadcast_to(a, lead + a.shape[-2:]), np.broadcast_to(b, lead + b.shape[-2:]))
+
+
+@matmul.backward
+def matmul_backward(dy, a, b, *, cache=None, needs=None):
+    """Gradients of :func:`matmul`: ``da = dy b'``, ``db = a' dy``, summed over broadcast axes."""
+    a, b = np.asarray(a), np.asarray(b)
+    Gradients = matmul.operation.Gradients
+    mask = select("matmul_backward", Gradients, needs)
+    forward = matmul.operation.forward
+    return Gradients(
+        _to_shape(forward(dy, b.swapaxes(-1, -2)), a) if mask & 1 else None,
+        _to_shape(forward(a.swapaxes(-1, -2), dy), b) if mask & 2 else None,
+    )
+
+
+def _axes(name, x, axis):
+    """The axes of a reduction as a tuple; None: all."""
+    if axis is None:
+        return tuple(range(x.ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    for a in axes:
+        if isinstance(a, bool) or not isinstance(a, (int, np.integer)):
+            raise TypeError(f"{name}: axis is {axis!r}, expected integers or None")
+        if not -x.ndim <= a < x.ndim:
+            raise ValueError(f"{name}: axis {a} is out of range for shape {x.shape}")
+    if len({a % x.ndim for a in axes}) != len(axes):
+        raise ValueError(f"{name}: axis is {axis!r}, expected different axes")
+    return tuple(a % x.ndim for a in axes)
+
+
+def _spread(dy, x, axes):
+    """A reduction's dy at the shape of x."""
+    return np.broadcast_to(np.reshape(dy, [1 if i in axes else n for i, n in enumerate(x.shape)]), x.shape)
+
+
+@operation("x", fresh=False)
+def sum(x, axis=None, *, keepdims=False):
+    """Sum over axes, in a fixed order."""
+    x = np.asarray(x)
+    return reduce_sum(x.astype(_floats(x), copy=False), _axes("sum", x, axis), keepdims)
+
+
+@sum.backward
+def sum_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
+    """Gradient of :func:`sum`: dy at every summed cell."""
+    x = np.asarray(x)
+    return single("sum_backward", sum.operation.Gradients, needs, lambda: _spread(dy, x, _axes("sum", x, axis)))
+
+
+@operation("x", fresh=False)
+def mean(x, axis=None, *, keepdims=False):
+    """Mean over axes: the sum, divided once."""
+    x = np.asarray(x)
+    axes = _axes("mean", x, axis)
+    total = reduce_sum(x.astype(_floats(x), copy=False), axes, keepdims)
+    with np.errstate(invalid="ignore"):
+        return np.true_divide(total, total.dtype.type(math.prod(x.shape[a] for a in axes)))
+
+
+@mean.backward
+def mean_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
+    """Gradient of :func:`mean`."""
+    x = np.asarray(x)
+    axes = _axes("mean", x, axis)
+    count = max(1, math.prod(x.shape[a] for a in axes))
+    return single("mean_backward", mean.operation.Gradients, needs, lambda: _spread(np.true_divide(dy, count, dtype=_floats(x)), x, axes))
+
+
+@operation("x")
+def max(x, axis=None, *, keepdims=False):  # noqa: F811
+    """Maximum over axes; the gradient goes to the first one in C order."""
+    x = np.asarray(x)
+    return np.asarray(np.max(x, axis=_axes("max", x, axis), keepdims=keepdims))
+
+
+@max.backward
+def max_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
+    """Gradient of :func:`max`."""
+    x = np.asarray(x)
+    axes = _axes("max", x, axis)
+
+    def compute():
+        kept = [a for a in range(x.ndim) if a not in axes]
+        rows = x.transpose(*kept, *axes).reshape([x.shape[a] for a in kept] + [-1])
+        hot = np.zeros(rows.shape, _floats(x))
+        np.put_along_axis(hot, np.argmax(rows, axis=-1)[..., None], np.reshape(dy, [x.shape[a] for a in kept] + [1]), axis=-1)
+        return hot.reshape([x.shape[a] for a in (*kept, *axes)]).transpose(np.argsort([*kept, *axes]))
+
+    return single("max_backward", max.operation.Gradients, needs, compute)
+
+
+@operation("x", fresh=False)
+def reshape(x, *, shape):
+    """The same elements in C order under another shape; a view where memory allows."""
+    return np.reshape(np.asarray(x), shape)
+
+
+@reshape.backward
+def reshape_backward(dy, x, *, shape, cache=None, needs=None):
+    """Gradient of :func:`reshape`."""
+    return single("reshape_backward", reshape.operation.Gradients, needs, lambda: np.reshape(dy, np.shape(x)))
+
+
+@operation("x", fresh=False)
+def transpose(x, *, axes=None):
+    """Axes in another order, reversed by default; a view."""
+    return np.transpose(np.asarray(x), axes)
+
+
+@transpose.backward
+def transpose_backward(dy, x, *, axes=None, cache=None, needs=None):
+    """Gradient of :func:`transpose`."""
+    back = None if axes is None else np.argsort([a % np.ndim(x) for a in axes])
+    return single("transpose_backward", transpose.operation.Gradients, needs, lambda: np.transpose(dy, back))
+
+
+@operation("x", fresh=False)
+def flip(x, axis=None):
+    """Elements in reverse order along axes; a view."""
+    return np.flip(np.asarray(x), axis)
+
+
+@flip.backward
+def flip_backward(dy, x, axis=None, *, cache=None, needs=None):
+    """Gradient of :func:`flip`."""
+    return single("flip_backward", flip.operation.Gradients, needs, lambda: np.flip(dy, axis))
+
+
+@operation("x", fresh=False)
+def getitem(x, index):
+    """``x[index]`` with any of NumPy's indices."""
+    return np.asarray(np.asarray(x)[index])
+
+
+@getitem.backward
+def getitem_backward(dy, x, index, *, cache=None, needs=None):
+    """Gradient of :func:`getitem`: dy added where it was read, in order."""
+
+    def compute():
+        dx = np.zeros(np.shape(x), np.asarray(dy).dtype)
+        np.add.at(dx, index, dy)
+        return dx
+
+    return single("getitem_backward", getitem.operation.Gradients, needs, compute)
+
+
+@operation("arrays*", fresh=False)
+def concatenate(arrays, *, axis=0):
+    """Joins arrays along an axis."""
+    return np.concatenate([np.asarray(a) for a in arrays], axis=axis)
+
+
+@concatenate.backward
+def concatenate_backward(dy, arrays, *, axis=0, cache=None, needs=None):
+    """Gradients of :func:`concatenate`, one an array."""
+    ends = np.cumsum([np.shape(a)[axis] for a in arrays])[:-1]
+    return concatenate.operation.Gradients(list(np.split(np.asarray(dy), ends, axis=axis)))
+
+
+@operation("arrays*", fresh=False)
+def stack(arrays, *, axis=0):
+    """Joins arrays of one shape along a new axis."""
+    return np.stack([np.asarray(a) for a in arrays], axis=axis)
+
+
+@stack.backward
+def stack_backward(dy, arrays, *, axis=0, cache=None, needs=None):
+    """Gradients of :func:`stack`, one an array."""
+    dy = np.moveaxis(np.asarray(dy), axis, 0)
+    return stack.operation.Gradients([dy[i] for i in range(len(arrays))])
+
+
+@operation("condition a b", constant=("condition",))
+def where(condition, a, b):
+    """``a`` where the condition holds, else ``b``, with broadcasting."""
+    return np.where(np.asarray(condition, bool), a, b)
+
+
+@where.backward
+def where_backward(dy, condition, a, b, *, cache=None, needs=None):
+    """Gradients of :func:`where`."""
+    Gradients = where.operation.Gradients
+    mask, chosen = select("where_backward", Gradients, needs), np.asarray(condition, bool)
+    return Gradients(
+        _to_shape(np.where(chosen, dy, 0), a) if mask & 1 else None,
+        _to_shape(np.where(chosen, 0, dy), b) if mask & 2 else None,
+    )
+
+
+@operation("x", fresh=False)
+def channels_last(x):
+    """The same image with channels neighbours in memory: the order in which convolutions compute. Itself where it is so already.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, spatial), one to three spatial axes
+
+    Returns
+    -------
+    ndarray, the shape of x
+    """
+    return _core.channels_last(x)
+
+
+@channels_last.backward
+def channels_last_backward(dy, x, *, cache=None, needs=None):
+    """Gradient of :func:`channels_last`: dy."""
+    return single("channels_last_backward", channels_last.operation.Gradients, needs, lambda: np.asarray(dy))
+
+
+for _name in ("matmul", "power", "sum", "mean", "max", "reshape", "transpose", "flip", "getitem"):
+    _FUNCTIONS[_name] = globals()[_name]
+
+
+def _activations():
+    from cnnpy.functional import activation
+
+    for name in ("relu", "tanh", "sigmoid"):
+        _FUNCTIONS[name] = getattr(activation, name)
+
+
+_activations()

@@ -1,0 +1,77 @@
+"""Threads, instruction sets and memory: what is set for the process, not for a call."""
+
+import contextlib
+import os
+
+from cnnpy import _core
+
+__all__ = ["config", "num_threads", "set_memory_limit", "set_num_threads", "show_config", "threads", "trim_memory"]
+
+
+def num_threads():
+    """Threads that a call may use, the calling one included. Results do not depend on it."""
+    return _core.num_threads()
+
+
+def set_num_threads(n):
+    """Sets how many threads a call may use, 1 to 256."""
+    _core.set_num_threads(n)
+
+
+@contextlib.contextmanager
+def threads(n):
+    """``with cnnpy.threads(1):`` sets the number of threads for a while."""
+    before = num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def set_memory_limit(nbytes):
+    """A single request above this many bytes raises MemoryError before anything is allocated. None: the machine's or cgroup's memory."""
+    _core.set_memory_limit(nbytes)
+
+
+def trim_memory():
+    """Gives kept buffers back to the system; returns their bytes."""
+    return _core.trim_memory()
+
+
+def config():
+    """What was compiled, what the machine has, what is in use; sizes in bytes."""
+    return _core.configuration()
+
+
+def show_config():
+    """Prints version, instruction sets, threads and cache sizes."""
+    import numpy
+
+    import cnnpy
+
+    c = config()
+    print(f"cnnpy {cnnpy.__version__}, NumPy {numpy.__version__}")
+    print(f"instruction sets  compiled {', '.join(c['compiled'])}; supported {', '.join(c['supported'])}; in use {c['isa']}")
+    print(f"threads           {c['threads']} of {c['processors']} processors")
+    print(f"caches            L1 {c['l1'] >> 10} KB, L2 {c['l2'] >> 10} KB, L3 {c['l3'] >> 10} KB (at most 16 MB counted)")
+    print(f"memory            limit {c['memory_limit'] / 2**30:.1f} GiB, kept {c['memory_kept'] / 2**20:.1f} MiB")
+
+
+def _from_environment():
+    isa = os.environ.get("CNNPY_ISA")
+    if isa:
+        try:
+            _core.choose_isa(isa)
+        except ValueError as error:
+            raise ImportError(str(error)) from None
+    for name in ("CNNPY_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0].strip()
+        if value.isdigit() and int(value) > 0:
+            set_num_threads(min(int(value), 256))
+            return
+        if value and name.startswith("CNNPY"):
+            raise ImportError(f"{name} is {value!r}, expected a number of threads")
+
+
+_from_environment()

@@ -1,0 +1,24 @@
+"""Dense layers."""
+
+from cnnpy import functional as F
+from cnnpy.nn.init import fan_in_uniform, generator
+from cnnpy.nn.module import Module, Parameter
+
+__all__ = ["Linear"]
+
+
+class Linear(Module):
+    """:func:`cnnpy.linear` with a weight (out_features, in_features) and a bias, both uniform in +-1/sqrt(in_features)."""
+
+    def __init__(self, in_features, out_features, bias=True, *, rng=None, dtype="float32"):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        rng = generator(rng)
+        self.weight = Parameter(fan_in_uniform((out_features, in_features), in_features, rng, dtype))
+        self.bias = Parameter(fan_in_uniform((out_features,), in_features, rng, dtype)) if bias else None
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self):
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")

@@ -1,0 +1,97 @@
+"""A run folder: config.json, history.csv and checkpoints, written by ``cnnpy train`` and read by ``validate``, ``test`` and ``predict``."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cnnpy import data, io
+from cnnpy.transforms import Normalize
+
+__all__ = ["Run", "load_data"]
+
+VALIDATION_SHARE = 0.1
+
+
+def load_data(name, part):
+    """A data set by name ('digits', 'shapes') or from a folder of IDX files; part 'train' or 'test'."""
+    if name == "digits":
+        return data.digits(part)
+    if name == "shapes":
+        return data.shapes(4000 if part == "train" else 1000, rng=0 if part == "train" else 1)
+    folder = Path(name)
+    if not folder.exists():
+        raise ValueError(f"train: data {name!r} is neither 'digits', 'shapes' nor a folder that exists")
+    return data.mnist(folder, part)
+
+
+class Run:
+    """One training run on disk.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        model, num_classes, in_channels, data, seed, classes, normalize and the options of training.
+    """
+
+    def __init__(self, folder, config):
+        self.folder, self.config = Path(folder), config
+
+    @classmethod
+    def open(cls, folder):
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{folder} is not a run folder: it has no config.json")
+        try:
+            config = json.loads(path.read_text())
+            if not isinstance(config, dict) or not {"model", "data", "seed", "normalize", "classes"} <= set(config):
+                raise ValueError("entries are missing")
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+        return cls(folder, config)
+
+    def create(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        io.atomic_write(self.folder / "config.json", [json.dumps(self.config, indent=2).encode() + b"\n"])
+
+    @property
+    def checkpoints(self):
+        return self.folder / "checkpoints"
+
+    @property
+    def transform(self):
+        return Normalize(**self.config["normalize"])
+
+    def parts(self):
+        """Training and validation part: a fixed random share of the training files is never trained on."""
+        train, validation = data.split(load_data(self.config["data"], "train"), [1 - VALIDATION_SHARE, VALIDATION_SHARE], rng=self.config["seed"])
+        return train, validation
+
+    def load_best(self, model):
+        """Puts the best checkpoint's weights, or the newest one's, into the model; returns its path."""
+        from cnnpy.train.checkpoint import load_checkpoint, newest
+
+        path = self.checkpoints / "best.safetensors"
+        if not path.is_file():
+            path, _ = newest(self.checkpoints)
+        model.load_state_dict(load_checkpoint(path)[0])
+        return path
+
+
+def read_image(path, shape):
+    """An image file as (1, C, H, W) uint8 of the given (C, H, W): grey or RGB, resized; dark on white is inverted for one channel."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise ImportError("predict: needs pillow; install it with: pip install 'cnnpy[train]'") from None
+    channels, height, width = shape
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"predict: {path} is not a readable image: {error}") from None
+    if channels == 1:
+        edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        return (255 - pixels if edge.mean() > 127 else pixels)[None, None]
+    return pixels.transpose(2, 0, 1)[None]
