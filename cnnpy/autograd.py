@@ -101,19 +101,23 @@ def no_grad():
 class _Node:
     """One recorded call: the pair, what it was given, and where its gradients go."""
 
-    __slots__ = ("arrays", "cache", "inputs", "number", "op", "options", "outputs", "template", "versions")
+    __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "template", "versions")
 
     def __init__(self, op, inputs, arrays, options, cache):
         self.op = op
         self.inputs = inputs
         self.arrays = arrays
+        self.names = op.arrays if not op.variadic else op.arrays * len(inputs)
         self.options = options
         self.cache = cache
         self.number = next(_order)
-        self.versions = [t._version if t is not None else 0 for t in inputs]
+        self.versions = versions = []
         for t in inputs:
             if t is not None:
                 t._pins += 1
+                versions.append(t._version)
+            else:
+                versions.append(0)
 
     def release(self):
         for t in self.inputs or ():
@@ -127,27 +131,21 @@ class _Node:
 
     def gradients(self, outputs):
         """Calls the backward function. `outputs`: gradients of the results in flat order, None where there is none."""
-        for tensor, version, name in zip(self.inputs, self.versions, self._names(), strict=True):
-            if tensor is not None and tensor._version != version:
-                raise RuntimeError(
-                    f"{self.op.name}: {name} was changed after it was recorded, its gradient would be wrong; change it after backward()"
-                )
-        needs = tuple(
-            dict.fromkeys(
-                n for t, n in zip(self.inputs, self._names(), strict=True) if t is not None and t.requires_grad and n in self.op.differentiable
-            )
-        )
-        dy = _unflatten(self.template, iter(outputs))
-        options = dict(self.options)
-        if self.op.caches:
-            options["cache"] = self.cache
-        result = self.op.backward(dy, *self.arrays, **options, needs=needs)
-        if self.op.variadic:
-            return result[0]
-        return [getattr(result, n, None) for n in self._names()]
-
-    def _names(self):
-        return [self.op.arrays[min(i, len(self.op.arrays) - 1)] for i in range(len(self.inputs))]
+        op = self.op
+        needs = []
+        for tensor, version, name in zip(self.inputs, self.versions, self.names, strict=False):
+            if tensor is None:
+                continue
+            if tensor._version != version:
+                raise RuntimeError(f"{op.name}: {name} was changed after it was recorded, its gradient would be wrong; change it after backward()")
+            if tensor.requires_grad and name in op.differentiable and name not in needs:
+                needs.append(name)
+        dy = outputs[0] if self.template == 0 else _unflatten(self.template, iter(outputs))
+        options = self.options
+        if op.caches:
+            options = {**options, "cache": self.cache}
+        result = op.backward(dy, *self.arrays, **options, needs=needs)
+        return result[0] if op.variadic else result
 
 
 def _flatten(result, to):
@@ -191,8 +189,11 @@ def _record(op, args, options):
         result, cache = op.forward(*given, **options, return_cache=True)
     else:
         result = op.forward(*given, **options)
-    found: list = []
-    template = _flatten(result, found)
+    if type(result) is np.ndarray:
+        found, template = [result], 0
+    else:
+        found = []
+        template = _flatten(result, found)
     tensors = [Tensor._of(a, recording) for a in found]
     if recording:
         node = _Node(op, [a if isinstance(a, Tensor) else None for a in args], list(given), options, cache)
@@ -356,7 +357,9 @@ class Tensor:
         for node in nodes:
             outputs = pending.pop(node)
             outputs = [np.zeros(s, t) if g is None else g for g, (s, t) in zip(outputs, node.outputs, strict=True)] if len(outputs) == 1 else outputs
-            for tensor, gradient in zip(node.inputs, node.gradients(outputs), strict=True):
+            gradients = node.gradients(outputs)
+            inputs = [t for t, n in zip(node.inputs, node.names, strict=False) if n in node.op.differentiable]
+            for tensor, gradient in zip(inputs, gradients, strict=False):
                 if tensor is None or gradient is None or not tensor.requires_grad:
                     continue
                 if tensor._node is None:
@@ -379,8 +382,8 @@ class Tensor:
             return "(nothing recorded)"
         lines = []
         for node in _reachable(self._node):
-            given = ", ".join(f"{n}{np.shape(a)}" for n, a in zip(node._names(), node.arrays, strict=False) if a is not None)
-            wanted = ", ".join(f"d{n}" for n, t in zip(node._names(), node.inputs, strict=True) if t is not None and t.requires_grad)
+            given = ", ".join(f"{n}{np.shape(a)}" for n, a in zip(node.names, node.arrays, strict=False) if a is not None)
+            wanted = ", ".join(f"d{n}" for n, t in zip(node.names, node.inputs, strict=False) if t is not None and t.requires_grad)
             lines.append(f"{wanted} = {node.op.name}_backward(dy{node.outputs[0][0]}, {given})")
         return "\n".join(lines)
 

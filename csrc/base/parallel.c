@@ -16,11 +16,12 @@
 #include "machine.h"
 
 static const double spin_seconds = 50e-6, poll_seconds = 20e-3;
-static const double worth_waking = 20e3, worth_sharing = 3e3; /* nanoseconds of work */
+static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3; /* nanoseconds of work */
 
 static struct {
     uint64_t ticket;
-    int64_t blocks, done;
+    int64_t claims, done; /* a claim is `grain` blocks: tiny blocks are not worth a claim each */
+    int64_t blocks, grain;
     cnn_block *fn;
     void *context;
     int limit;    /* workers 1 .. limit-1 take part */
@@ -70,24 +71,26 @@ static void work(uint64_t generation, int worker, struct cnn_run *run)
         uint64_t ticket = LOAD(&pool.ticket);
         if (ticket >> 32 != generation)
             return;
-        const int64_t blocks = PEEK(&pool.blocks), block = (int64_t)(ticket & 0xffffffff);
+        const int64_t claims = PEEK(&pool.claims), claim = (int64_t)(ticket & 0xffffffff);
+        const int64_t blocks = PEEK(&pool.blocks), grain = PEEK(&pool.grain);
         cnn_block *fn = PEEK(&pool.fn);
         void *context = PEEK(&pool.context);
-        if (block >= blocks)
+        if (claim >= claims)
             return;
         if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             continue;
-        fn(context, block, worker);
+        for (int64_t block = claim * grain; block < blocks && block < (claim + 1) * grain; block++)
+            fn(context, block, worker);
         __atomic_fetch_add(&pool.done, 1, __ATOMIC_RELEASE);
         if (run && run->poll && cnn_now() - run->polled > poll_seconds) {
             run->polled = cnn_now();
             if (run->poll(run->poll_context)) {
                 run->stopped = 1;
                 ticket = LOAD(&pool.ticket); /* claim all that is left, run none of it */
-                while (!__atomic_compare_exchange_n(&pool.ticket, &ticket, (ticket & ~(uint64_t)0xffffffff) | (uint64_t)blocks, 0,
+                while (!__atomic_compare_exchange_n(&pool.ticket, &ticket, (ticket & ~(uint64_t)0xffffffff) | (uint64_t)claims, 0,
                                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
                     ;
-                __atomic_fetch_add(&pool.done, blocks - (int64_t)(ticket & 0xffffffff), __ATOMIC_RELEASE);
+                __atomic_fetch_add(&pool.done, claims - (int64_t)(ticket & 0xffffffff), __ATOMIC_RELEASE);
                 return;
             }
         }
@@ -136,7 +139,7 @@ static void after_fork_child(void)
 {
     pool.started = pool.sleeping = pool.taken = 0;
     pool.ticket += (uint64_t)1 << 32;
-    pool.blocks = pool.done = 0;
+    pool.claims = pool.done = 0;
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
 }
@@ -156,11 +159,11 @@ static void start_workers(int wanted)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-static void serial(struct cnn_run *run, long blocks, cnn_block *fn, void *context)
+static void serial(struct cnn_run *run, long blocks, long grain, cnn_block *fn, void *context)
 {
     for (long block = 0; block < blocks; block++) {
         fn(context, block, 0);
-        if (run->poll && cnn_now() - run->polled > poll_seconds) {
+        if (run->poll && (block + 1) % grain == 0 && cnn_now() - run->polled > poll_seconds) {
             run->polled = cnn_now();
             if (run->poll(run->poll_context)) {
                 run->stopped = 1;
@@ -175,16 +178,20 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
     if (run->stopped || blocks <= 0)
         return;
     const double worth = PEEK(&pool.sleeping) || !PEEK(&pool.started) ? worth_waking : worth_sharing;
+    const double grains = claim_worth * (double)blocks / (estimate + 1);
+    const long grain = grains < 1 ? 1 : grains > (double)blocks ? blocks : (long)grains, claims = (blocks + grain - 1) / grain;
     int free = 0;
-    if (blocks == 1 || blocks > INT32_MAX || run->workers <= 1 || inside || estimate < worth ||
+    if (claims == 1 || claims > INT32_MAX || run->workers <= 1 || inside || estimate < worth ||
         !__atomic_compare_exchange_n(&pool.taken, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-        serial(run, blocks, fn, context);
+        serial(run, blocks, grain, fn, context);
         return;
     }
     if (pool.started + 1 < run->workers)
         start_workers(run->workers);
     const uint64_t generation = (PEEK(&pool.ticket) >> 32) + 1;
+    STORE(&pool.claims, claims);
     STORE(&pool.blocks, blocks);
+    STORE(&pool.grain, grain);
     STORE(&pool.done, 0);
     STORE(&pool.fn, fn);
     STORE(&pool.context, context);
@@ -198,7 +205,7 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
     inside = 1;
     work(generation & 0xffffffff, 0, run);
     inside = 0;
-    for (long spins = 1; LOAD(&pool.done) < blocks; spins++) {
+    for (long spins = 1; LOAD(&pool.done) < claims; spins++) {
         relax();
         if (spins % 4096 == 0)
             sched_yield();

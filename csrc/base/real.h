@@ -56,6 +56,9 @@ enum { TILE_VECTORS = 2, TILE_WIDTH = TILE_VECTORS * LANES };
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+/* Values in memory are read again after this point. */
+#define RELOAD __asm__ volatile("" ::: "memory")
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 ALWAYS_INLINE vec vec_load(const real *p) { return *(const vec *)p; }

@@ -273,7 +273,7 @@ static void release_owner(PyObject *capsule)
     PyMem_RawFree(o);
 }
 
-enum { LARGE_RESULT = 1 << 20 };
+enum { LARGE_RESULT = 1 << 16 }; /* above this the system's allocator would fault in fresh pages */
 
 PyArrayObject *new_result(struct frame *f, int rank, const npy_intp *shape, int channels_last)
 {

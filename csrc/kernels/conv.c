@@ -5,6 +5,7 @@
  *
  * x[N][C][in], w[K][C/G][window], y[N][K][out]; outside the image xp follows the padding mode, dx only zeros. Both overwrite.
  * Backward needs the forward's inputs only. Source: mathematics 2.3. */
+#include "conv_scatter.h"
 #include "ops.h"
 #include "product.h"
 
@@ -106,6 +107,8 @@ static long taps_of(const struct product *q) { return q->in.taps[0] * q->in.taps
 size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
+    if (FN(few_channels)(p))
+        return FN(scatter_scratch)(p, workers);
     size_t most = 0;
     for (long i = 0; i < all_phases(p); i++) {
         long ignored[2];
@@ -134,6 +137,10 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
     const struct cnn_conv *p = problem;
     const real *dy = array[0], *w = array[1], *b = array[2]; /* b: of a transposed convolution only */
     real *dx = array[3];
+    if (FN(few_channels)(p)) {
+        FN(scatter_input)(p, dy, w, b, dx, run);
+        return;
+    }
     for (long i = 0; i < all_phases(p); i++) {
         long x_offset, w_offset;
         const struct product q = phase_product(p, i, &x_offset, &w_offset);

@@ -30,12 +30,30 @@ static long divisor(const struct cnn_pool *p, int a, long cell)
     return min_long(first + p->window[a], high) - max_long(first, low);
 }
 
+/* The same for every row: where the windows of an output row begin and end, and their divisors. */
+struct column {
+    struct range taps;
+    long cells;
+};
+
 struct pool {
     const struct cnn_pool *p;
     const real *x;
     real *y;
     int64_t *index;
+    const struct column *columns;
+    real *scratch; /* of averages: two rows a worker */
 };
+
+static size_t columns_bytes(const struct cnn_pool *p) { return (size_t)round_up(p->out[2] * (long)sizeof(struct column), 64); }
+
+static struct pool start(const struct cnn_pool *p, const real *x, real *y, int64_t *index, char *scratch)
+{
+    struct column *columns = (struct column *)scratch;
+    for (long w = 0; w < p->out[2]; w++)
+        columns[w] = (struct column){taps_inside(p, 2, w), divisor(p, 2, w)};
+    return (struct pool){p, x, y, index, columns, (real *)(scratch + columns_bytes(p))};
+}
 
 static long rows_of(const struct cnn_pool *p, const long cells[3]) { return p->n * cells[0] * cells[1]; }
 static double work_of(const struct cnn_pool *p)
@@ -81,7 +99,7 @@ static void max_row(void *context, long row, int worker)
     struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
     const real *image = s->x + n * p->x[0];
     for (long w = 0; w < p->out[2]; w++) {
-        r[2] = taps_inside(p, 2, w);
+        r[2] = s->columns[w].taps;
         real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
         int64_t *index = s->index ? s->index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2] + w : NULL;
         long c = 0;
@@ -94,14 +112,14 @@ static void max_row(void *context, long row, int worker)
 
 size_t FN(max_pool_forward_scratch)(const void *problem, int workers)
 {
-    (void)problem, (void)workers;
-    return 0;
+    (void)workers;
+    return columns_bytes(problem);
 }
 
 void FN(max_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct pool s = {problem, array[0], array[1], array[2]};
-    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), max_row, &s);
+    const struct pool s = start(problem, array[0], array[1], array[2], run->scratch);
+    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), max_row, (void *)&s);
 }
 
 /* Gradients of one image's channels go back in scan order of the outputs. */
@@ -138,90 +156,134 @@ size_t FN(max_pool_backward_scratch)(const void *problem, int workers)
 
 void FN(max_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct pool s = {problem, array[0], array[2], array[1]};
+    struct pool s = {.p = problem, .x = array[0], .y = array[2], .index = array[1]};
     const double work = (double)(s.p->n * s.p->c) * (double)(s.p->in[0] * s.p->in[1] * s.p->in[2]) * 2;
     cnn_parallel_for(run, s.p->n * divide_up(s.p->c, LANES), work, max_backward_channels, &s);
 }
 
-static void average_row(void *context, long row, int worker)
+/* Averages work on whole rows of pixels, so that few channels fill the lanes too: a row of sums over the window's rows, then
+ * sums of its neighbouring pixels. A vector that starts at a pixel's channels may reach into the next pixels; the reals
+ * beyond are written again by those, or are the slack at the row's end. */
+static long row_room(const struct cnn_pool *p) { return round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c; }
+
+static void load_row(const real *row, long pixels, long channels, long step, real *to, int add)
 {
-    (void)worker;
-    const struct pool *s = context;
-    const struct cnn_pool *p = s->p;
-    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0];
-    const struct range r0 = taps_inside(p, 0, d), r1 = taps_inside(p, 1, h);
-    const long cells = divisor(p, 0, d) * divisor(p, 1, h);
-    for (long w = 0; w < p->out[2]; w++) {
-        const struct range r2 = taps_inside(p, 2, w);
-        const real by = (real)(cells * divisor(p, 2, w));
-        real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
-        for (long c = 0; c < p->c; c++)
-            y[c] = 0;
-        for (long i = r0.begin; i < r0.end; i++)
-            for (long j = r1.begin; j < r1.end; j++)
-                for (long k = r2.begin; k < r2.end; k++) {
-                    const real *x = s->x + n * p->x[0] + (r0.first + i) * p->x[2] + (r1.first + j) * p->x[3] + (r2.first + k) * p->x[4];
-                    for (long c = 0; c < p->c; c++)
-                        y[c] += x[c];
-                }
-        for (long c = 0; c < p->c; c++)
-            y[c] /= by;
+    if (step == channels) {
+        const long n = pixels * channels;
+        long i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            vec v = vec_load(row + i);
+            if (add)
+                v = vec_load(to + i) + v;
+            vec_store(to + i, v);
+        }
+        for (; i < n; i++)
+            to[i] = add ? to[i] + row[i] : row[i];
+        return;
     }
+    for (long w = 0; w < pixels; w++)
+        for (long c = 0; c < channels; c++)
+            to[w * channels + c] = add ? to[w * channels + c] + row[w * step + c] : row[w * step + c];
 }
 
-size_t FN(avg_pool_forward_scratch)(const void *problem, int workers)
+static void store_row(const real *from, long pixels, long channels, long step, real *row)
 {
-    (void)problem, (void)workers;
-    return 0;
+    if (step == channels) {
+        memcpy(row, from, (size_t)(pixels * channels) * sizeof(real));
+        return;
+    }
+    for (long w = 0; w < pixels; w++)
+        memcpy(row + w * step, from + w * channels, (size_t)channels * sizeof(real));
 }
+
+static void average_row(void *context, long row, int worker)
+{
+    const struct pool *s = context;
+    const struct cnn_pool *p = s->p;
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], channels = p->c;
+    const struct range r0 = taps_inside(p, 0, d), r1 = taps_inside(p, 1, h);
+    const long cells = divisor(p, 0, d) * divisor(p, 1, h);
+    real *sums = s->scratch + 2 * worker * row_room(p), *means = sums + row_room(p);
+    int add = 0;
+    for (long i = r0.begin; i < r0.end; i++)
+        for (long j = r1.begin; j < r1.end; j++, add = 1)
+            load_row(s->x + n * p->x[0] + (r0.first + i) * p->x[2] + (r1.first + j) * p->x[3], p->in[2], channels, p->x[4], sums, add);
+    if (!add)
+        memset(sums, 0, (size_t)(p->in[2] * channels) * sizeof(real));
+    for (long w = 0; w < p->out[2]; w++) {
+        const struct range r2 = s->columns[w].taps;
+        const vec by = vec_fill((real)(cells * s->columns[w].cells));
+        for (long c = 0; c < channels; c += LANES) {
+            vec sum = {0};
+            for (long k = r2.begin; k < r2.end; k++)
+                sum = sum + vec_load(sums + (r2.first + k) * channels + c);
+            vec_store(means + w * channels + c, sum / by);
+        }
+    }
+    store_row(means, p->out[2], channels, p->y[4], s->y + n * p->y[0] + d * p->y[2] + h * p->y[3]);
+}
+
+static size_t row_scratch(const void *problem, int workers) 
+{
+    return columns_bytes(problem) + (size_t)(2 * row_room(problem) * workers) * sizeof(real);
+}
+
+size_t FN(avg_pool_forward_scratch)(const void *problem, int workers) { return row_scratch(problem, workers); }
 
 void FN(avg_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct pool s = {problem, array[0], array[1], NULL};
-    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), average_row, &s);
+    const struct pool s = start(problem, array[0], array[1], NULL, run->scratch);
+    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), average_row, (void *)&s);
 }
 
 /* One row of dx gathers from the rows of dy whose windows reach it, in scan order. */
 static void average_backward_row(void *context, long row, int worker)
 {
-    (void)worker;
     const struct pool *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
-    const long cell[2] = {row / p->in[1] % p->in[0], row % p->in[1]}, n = row / p->in[1] / p->in[0];
-    real *dx = s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3];
-    for (long w = 0; w < p->in[2]; w++)
-        for (long c = 0; c < p->c; c++)
-            dx[w * p->x[4] + c] = 0;
+    const long cell[2] = {row / p->in[1] % p->in[0], row % p->in[1]}, n = row / p->in[1] / p->in[0], channels = p->c;
+    real *dy = s->scratch + 2 * worker * row_room(p), *dx = dy + row_room(p);
     long low[2], high[2];
     for (int a = 0; a < 2; a++) {
         const long reach = cell[a] + p->before[a] - (p->window[a] - 1);
         low[a] = reach > 0 ? divide_up(reach, p->stride[a]) : 0;
         high[a] = min_long(p->out[a] - 1, (cell[a] + p->before[a]) / p->stride[a]);
     }
+    const long whole = channels / LANES * LANES;
+    mask rest;
+    for (int v = 0; v < LANES; v++)
+        rest[v] = v < channels - whole ? -1 : 0;
+    /* Windows that do not overlap give every cell one share: nothing to add it to. */
+    const int apart = p->window[0] <= p->stride[0] && p->window[1] <= p->stride[1] && p->window[2] <= p->stride[2];
+    memset(dx, 0, (size_t)row_room(p) * sizeof(real));
     for (long d = low[0]; d <= high[0]; d++)
         for (long h = low[1]; h <= high[1]; h++) {
             const long cells = divisor(p, 0, d) * divisor(p, 1, h);
+            load_row(s->x + n * p->y[0] + d * p->y[2] + h * p->y[3], p->out[2], channels, p->y[4], dy, 0);
             for (long w = 0; w < p->out[2]; w++) {
-                const struct range r = taps_inside(p, 2, w);
-                const real by = (real)(cells * divisor(p, 2, w));
-                const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
-                for (long k = r.begin; k < r.end; k++) {
-                    real *to = dx + (r.first + k) * p->x[4];
-                    for (long c = 0; c < p->c; c++)
-                        to[c] += dy[c] / by;
+                const struct range r = s->columns[w].taps;
+                const vec by = vec_fill((real)(cells * s->columns[w].cells));
+                for (long c = 0; c < channels; c += LANES) {
+                    vec share = vec_load(dy + w * channels + c) / by;
+                    if (c == whole) /* lanes of the next pixel add nothing */
+                        share = vec_select(rest, share, (vec){0});
+                    for (long k = r.begin; k < r.end; k++) {
+                        real *to = dx + (r.first + k) * channels + c;
+                        if (!apart)
+                            vec_store(to, vec_load(to) + share);
+                        else
+                            vec_store(to, share);
+                    }
                 }
             }
         }
+    store_row(dx, p->in[2], channels, p->x[4], s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
 }
 
-size_t FN(avg_pool_backward_scratch)(const void *problem, int workers)
-{
-    (void)problem, (void)workers;
-    return 0;
-}
+size_t FN(avg_pool_backward_scratch)(const void *problem, int workers) { return row_scratch(problem, workers); }
 
 void FN(avg_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct pool s = {problem, array[0], array[1], NULL};
-    cnn_parallel_for(run, rows_of(s.p, s.p->in), work_of(s.p), average_backward_row, &s);
+    const struct pool s = start(problem, array[0], array[1], NULL, run->scratch);
+    cnn_parallel_for(run, rows_of(s.p, s.p->in), work_of(s.p), average_backward_row, (void *)&s);
 }

@@ -55,7 +55,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     const long spatial = max_long(1, s->boxes.total * p->groups);
     const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
     s->slices = min_long(s->panels, max_long(1, divide_up(16, spatial)));
-    while (s->slices > 1 && panel_work * (double)(s->panels / s->slices) < 4e6)
+    while (s->slices > 1 && panel_work * (double)(s->panels / s->slices) < 1e6)
         s->slices--;
     s->together = s->panels ? divide_up(s->panels, max_long(1, s->slices)) : 0;
     s->slices = s->panels ? divide_up(s->panels, s->together) : 0;

@@ -35,27 +35,25 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     for (long p = 0; p < t->parts; p++) {
         const long offset = t->offset[p];
         if (by_columns) {
-            const real *a = t->a[0] + offset;
-            for (long k = 0; k < depth; k++, a += step, b += width) {
+            const real *column = t->a[0] + offset;
+            for (long k = 0; k < depth; k++, column += step, b += width) {
                 vec bv[TILE_VECTORS];
                 UNROLL for (int v = 0; v < vectors; v++)
                     bv[v] = vec_load(b + v * LANES);
                 UNROLL for (long i = 0; i < rows; i++) {
-                    const vec av = vec_fill(a[i]);
+                    const vec av = vec_fill(column[i]);
                     UNROLL for (int v = 0; v < vectors; v++)
                         sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                 }
             }
         } else {
-            const real *a[TILE_ROWS];
-            UNROLL for (long i = 0; i < rows; i++)
-                a[i] = t->a[i] + offset;
-            for (long k = 0; k < depth; k++, b += width) {
+            for (long k = offset; k < offset + depth; k++, b += width) {
+                RELOAD; /* the row pointers: there are more of them than registers, and vector registers must not hold them */
                 vec bv[TILE_VECTORS];
                 UNROLL for (int v = 0; v < vectors; v++)
                     bv[v] = vec_load(b + v * LANES);
                 UNROLL for (long i = 0; i < rows; i++) {
-                    const vec av = vec_fill(a[i][k]);
+                    const vec av = vec_fill(t->a[i][k]);
                     UNROLL for (int v = 0; v < vectors; v++)
                         sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                 }
