@@ -63,7 +63,7 @@ def operation(arrays, **description):
 
         @functools.wraps(forward)
         def call(*args, **options):
-            for a in args:
+            for a in args[0] if op.variadic else args:
                 if isinstance(a, Tensor):
                     return _record(op, args, options)
             if options:
@@ -152,8 +152,8 @@ def _flatten(result, to):
     """Lists the real arrays of a (nested) result and returns its shape as a template."""
     if isinstance(result, tuple):
         return tuple(_flatten(r, to) for r in result)
-    if isinstance(result, np.ndarray) and result.dtype.kind == "f":
-        to.append(result)
+    if isinstance(result, (np.ndarray, np.floating)) and result.dtype.kind == "f":
+        to.append(np.asarray(result))
         return len(to) - 1
     return None
 

@@ -4,6 +4,7 @@ On plain arrays NumPy has all of these; here they exist in pairs, so that Tensor
 rounds each result exactly; sums and products are the C core's, whose order does not depend on threads or vector width.
 """
 
+import builtins
 import math
 
 import numpy as np
@@ -16,9 +17,15 @@ __all__ = ["channels_last", "concatenate", "exp", "log", "matmul", "maximum", "s
 __all__ += [f"{name}_backward" for name in __all__]
 
 
+def _in(x, *dtype):
+    """An array in the machine's byte order."""
+    x = np.asarray(x, *dtype)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
 def reduce_sum(x, axes, keepdims=False):
     """Sum over some axes by the C core, in a fixed order."""
-    x = np.asarray(x)
+    x = _in(x)
     axes = sorted(a % x.ndim for a in axes)
     if not axes:
         return x
@@ -49,7 +56,7 @@ def _floats(*arrays):
 
 def _binary(name, forward, partials, doc):
     def call(a, b):
-        return forward(np.asarray(a), np.asarray(b))
+        return forward(_in(a), _in(b))
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
@@ -57,7 +64,7 @@ def _binary(name, forward, partials, doc):
     Gradients = call.operation.Gradients
 
     def backward(dy, a, b, *, cache=None, needs=None):
-        a, b = np.asarray(a), np.asarray(b)
+        dy, a, b = _in(dy), _in(a), _in(b)
         mask = select(f"{name}_backward", Gradients, needs)
         return Gradients(
             _to_shape(partials[0](dy, a, b), a) if mask & 1 else None,
@@ -89,7 +96,7 @@ maximum, maximum_backward = _binary(
 
 def _unary(name, forward, derivative, doc):
     def call(x, *, return_cache=False):
-        y = forward(np.asarray(x))
+        y = forward(_in(x))
         return (y, y) if return_cache else y
 
     call.__name__ = call.__qualname__ = name
@@ -97,7 +104,7 @@ def _unary(name, forward, derivative, doc):
     call = operation("x", caches=True)(call)
 
     def backward(dy, x, *, cache=None, needs=None):
-        x = np.asarray(x)
+        dy, x = _in(dy), _in(x)
         return single(
             f"{name}_backward", call.operation.Gradients, needs, lambda: derivative(dy, x, forward(x) if cache is None else cache)
         )
@@ -120,14 +127,15 @@ def power(x, *, exponent):
     """``x ** exponent`` for a number as exponent."""
     if isinstance(exponent, bool) or not isinstance(exponent, (int, float, np.integer, np.floating)):
         raise TypeError(f"power: exponent is {type(exponent).__name__}, expected a real number")
-    return np.power(np.asarray(x), exponent)
+    return np.power(_in(x), exponent)
 
 
 @power.backward
 def power_backward(dy, x, *, exponent, cache=None, needs=None):
     """Gradient of :func:`power`."""
+    x = _in(x)
     return single(
-        "power_backward", power.operation.Gradients, needs, lambda: np.asarray(dy) * (exponent * np.power(np.asarray(x), exponent - 1))
+        "power_backward", power.operation.Gradients, needs, lambda: _in(dy) * (exponent * np.power(x, exponent - 1))
     )
 
 
@@ -144,7 +152,7 @@ def matmul(a, b):
     -------
     ndarray, shape (..., m, n)
     """
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = _in(a), _in(b)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError(f"matmul: a has shape {a.shape} and b {b.shape}, expected (..., m, k) and (..., k, n)")
     if a.ndim == b.ndim == 2:
@@ -159,7 +167,7 @@ def matmul(a, b):
 @matmul.backward
 def matmul_backward(dy, a, b, *, cache=None, needs=None):
     """Gradients of :func:`matmul`: ``da = dy b'``, ``db = a' dy``, summed over broadcast axes."""
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = _in(a), _in(b)
     Gradients = matmul.operation.Gradients
     mask = select("matmul_backward", Gradients, needs)
     forward = matmul.operation.forward
@@ -186,27 +194,27 @@ def _axes(name, x, axis):
 
 def _spread(dy, x, axes):
     """A reduction's dy at the shape of x."""
-    return np.broadcast_to(np.reshape(dy, [1 if i in axes else n for i, n in enumerate(x.shape)]), x.shape)
+    return np.broadcast_to(np.reshape(_in(dy), [1 if i in axes else n for i, n in enumerate(x.shape)]), x.shape)
 
 
 @operation("x", fresh=False)
 def sum(x, axis=None, *, keepdims=False):
     """Sum over axes, in a fixed order."""
-    x = np.asarray(x)
+    x = _in(x)
     return reduce_sum(x.astype(_floats(x), copy=False), _axes("sum", x, axis), keepdims)
 
 
 @sum.backward
 def sum_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     """Gradient of :func:`sum`: dy at every summed cell."""
-    x = np.asarray(x)
+    x = _in(x)
     return single("sum_backward", sum.operation.Gradients, needs, lambda: _spread(dy, x, _axes("sum", x, axis)))
 
 
 @operation("x", fresh=False)
 def mean(x, axis=None, *, keepdims=False):
     """Mean over axes: the sum, divided once."""
-    x = np.asarray(x)
+    x = _in(x)
     axes = _axes("mean", x, axis)
     total = reduce_sum(x.astype(_floats(x), copy=False), axes, keepdims)
     with np.errstate(invalid="ignore"):
@@ -216,30 +224,30 @@ def mean(x, axis=None, *, keepdims=False):
 @mean.backward
 def mean_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     """Gradient of :func:`mean`."""
-    x = np.asarray(x)
+    x = _in(x)
     axes = _axes("mean", x, axis)
-    count = max(1, math.prod(x.shape[a] for a in axes))
-    return single("mean_backward", mean.operation.Gradients, needs, lambda: _spread(np.true_divide(dy, count, dtype=_floats(x)), x, axes))
+    count = builtins.max(1, math.prod(x.shape[a] for a in axes))
+    return single("mean_backward", mean.operation.Gradients, needs, lambda: _spread(np.true_divide(_in(dy), count, dtype=_floats(x)), x, axes))
 
 
 @operation("x")
 def max(x, axis=None, *, keepdims=False):  # noqa: F811
     """Maximum over axes; the gradient goes to the first one in C order."""
-    x = np.asarray(x)
-    return np.asarray(np.max(x, axis=_axes("max", x, axis), keepdims=keepdims))
+    x = _in(x)
+    return _in(np.max(x, axis=_axes("max", x, axis), keepdims=keepdims))
 
 
 @max.backward
 def max_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     """Gradient of :func:`max`."""
-    x = np.asarray(x)
+    x = _in(x)
     axes = _axes("max", x, axis)
 
     def compute():
         kept = [a for a in range(x.ndim) if a not in axes]
         rows = x.transpose(*kept, *axes).reshape([x.shape[a] for a in kept] + [-1])
         hot = np.zeros(rows.shape, _floats(x))
-        np.put_along_axis(hot, np.argmax(rows, axis=-1)[..., None], np.reshape(dy, [x.shape[a] for a in kept] + [1]), axis=-1)
+        np.put_along_axis(hot, np.argmax(rows, axis=-1)[..., None], np.reshape(_in(dy), [x.shape[a] for a in kept] + [1]), axis=-1)
         return hot.reshape([x.shape[a] for a in (*kept, *axes)]).transpose(np.argsort([*kept, *axes]))
 
     return single("max_backward", max.operation.Gradients, needs, compute)
@@ -248,44 +256,44 @@ def max_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
 @operation("x", fresh=False)
 def reshape(x, *, shape):
     """The same elements in C order under another shape; a view where memory allows."""
-    return np.reshape(np.asarray(x), shape)
+    return np.reshape(_in(x), shape)
 
 
 @reshape.backward
 def reshape_backward(dy, x, *, shape, cache=None, needs=None):
     """Gradient of :func:`reshape`."""
-    return single("reshape_backward", reshape.operation.Gradients, needs, lambda: np.reshape(dy, np.shape(x)))
+    return single("reshape_backward", reshape.operation.Gradients, needs, lambda: np.reshape(_in(dy), np.shape(x)))
 
 
 @operation("x", fresh=False)
 def transpose(x, *, axes=None):
     """Axes in another order, reversed by default; a view."""
-    return np.transpose(np.asarray(x), axes)
+    return np.transpose(_in(x), axes)
 
 
 @transpose.backward
 def transpose_backward(dy, x, *, axes=None, cache=None, needs=None):
     """Gradient of :func:`transpose`."""
     back = None if axes is None else np.argsort([a % np.ndim(x) for a in axes])
-    return single("transpose_backward", transpose.operation.Gradients, needs, lambda: np.transpose(dy, back))
+    return single("transpose_backward", transpose.operation.Gradients, needs, lambda: np.transpose(_in(dy), back))
 
 
 @operation("x", fresh=False)
 def flip(x, axis=None):
     """Elements in reverse order along axes; a view."""
-    return np.flip(np.asarray(x), axis)
+    return np.flip(_in(x), axis)
 
 
 @flip.backward
 def flip_backward(dy, x, axis=None, *, cache=None, needs=None):
     """Gradient of :func:`flip`."""
-    return single("flip_backward", flip.operation.Gradients, needs, lambda: np.flip(dy, axis))
+    return single("flip_backward", flip.operation.Gradients, needs, lambda: np.flip(_in(dy), axis))
 
 
 @operation("x", fresh=False)
 def getitem(x, index):
     """``x[index]`` with any of NumPy's indices."""
-    return np.asarray(np.asarray(x)[index])
+    return _in(_in(x)[index])
 
 
 @getitem.backward
@@ -293,8 +301,8 @@ def getitem_backward(dy, x, index, *, cache=None, needs=None):
     """Gradient of :func:`getitem`: dy added where it was read, in order."""
 
     def compute():
-        dx = np.zeros(np.shape(x), np.asarray(dy).dtype)
-        np.add.at(dx, index, dy)
+        dx = np.zeros(np.shape(x), _in(dy).dtype)
+        np.add.at(dx, index, _in(dy))
         return dx
 
     return single("getitem_backward", getitem.operation.Gradients, needs, compute)
@@ -303,40 +311,41 @@ def getitem_backward(dy, x, index, *, cache=None, needs=None):
 @operation("arrays*", fresh=False)
 def concatenate(arrays, *, axis=0):
     """Joins arrays along an axis."""
-    return np.concatenate([np.asarray(a) for a in arrays], axis=axis)
+    return np.concatenate([_in(a) for a in arrays], axis=axis)
 
 
 @concatenate.backward
 def concatenate_backward(dy, arrays, *, axis=0, cache=None, needs=None):
     """Gradients of :func:`concatenate`, one an array."""
     ends = np.cumsum([np.shape(a)[axis] for a in arrays])[:-1]
-    return concatenate.operation.Gradients(list(np.split(np.asarray(dy), ends, axis=axis)))
+    return concatenate.operation.Gradients(list(np.split(_in(dy), ends, axis=axis)))
 
 
 @operation("arrays*", fresh=False)
 def stack(arrays, *, axis=0):
     """Joins arrays of one shape along a new axis."""
-    return np.stack([np.asarray(a) for a in arrays], axis=axis)
+    return np.stack([_in(a) for a in arrays], axis=axis)
 
 
 @stack.backward
 def stack_backward(dy, arrays, *, axis=0, cache=None, needs=None):
     """Gradients of :func:`stack`, one an array."""
-    dy = np.moveaxis(np.asarray(dy), axis, 0)
+    dy = np.moveaxis(_in(dy), axis, 0)
     return stack.operation.Gradients([dy[i] for i in range(len(arrays))])
 
 
 @operation("condition a b", constant=("condition",))
 def where(condition, a, b):
     """``a`` where the condition holds, else ``b``, with broadcasting."""
-    return np.where(np.asarray(condition, bool), a, b)
+    return np.where(_in(condition, bool), _in(a), _in(b))
 
 
 @where.backward
 def where_backward(dy, condition, a, b, *, cache=None, needs=None):
     """Gradients of :func:`where`."""
     Gradients = where.operation.Gradients
-    mask, chosen = select("where_backward", Gradients, needs), np.asarray(condition, bool)
+    dy = _in(dy)
+    mask, chosen = select("where_backward", Gradients, needs), _in(condition, bool)
     return Gradients(
         _to_shape(np.where(chosen, dy, 0), a) if mask & 1 else None,
         _to_shape(np.where(chosen, 0, dy), b) if mask & 2 else None,
@@ -361,7 +370,7 @@ def channels_last(x):
 @channels_last.backward
 def channels_last_backward(dy, x, *, cache=None, needs=None):
     """Gradient of :func:`channels_last`: dy."""
-    return single("channels_last_backward", channels_last.operation.Gradients, needs, lambda: np.asarray(dy))
+    return single("channels_last_backward", channels_last.operation.Gradients, needs, lambda: _in(dy))
 
 
 for _name in ("matmul", "power", "sum", "mean", "max", "reshape", "transpose", "flip", "getitem"):

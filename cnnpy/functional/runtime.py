@@ -5,7 +5,7 @@ import os
 
 from cnnpy import _core
 
-__all__ = ["config", "num_threads", "set_memory_limit", "set_num_threads", "show_config", "threads", "trim_memory"]
+__all__ = ["config", "fma_probe", "num_threads", "set_memory_limit", "set_num_threads", "show_config", "threads", "trim_memory"]
 
 
 def num_threads():
@@ -42,6 +42,11 @@ def trim_memory():
 def config():
     """What was compiled, what the machine has, what is in use; sizes in bytes."""
     return _core.configuration()
+
+
+def fma_probe(rounds):
+    """Runs multiply-adds in registers on all threads and returns how many: the ceiling that benches compare with."""
+    return _core.probe(rounds)
 
 
 def show_config():

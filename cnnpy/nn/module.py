@@ -141,7 +141,7 @@ class Module:
             parameter._version += 1
             parameter.grad = None
         for module in self.modules():
-            for name in module._buffers:
+            for name in list(module._buffers):
                 value = getattr(module, name)
                 if value is not None and value.dtype.kind == "f":
                     module.register_buffer(name, value.astype(dtype))

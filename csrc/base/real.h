@@ -63,7 +63,7 @@ enum { TILE_VECTORS = 2, TILE_WIDTH = TILE_VECTORS * LANES };
 
 ALWAYS_INLINE vec vec_load(const real *p) { return *(const vec *)p; }
 ALWAYS_INLINE void vec_store(real *p, vec v) { *(vec *)p = v; }
-ALWAYS_INLINE vec vec_fill(real value) { return value - (vec){0}; }
+ALWAYS_INLINE vec vec_fill(real value) { return value - (vec){0}; } /* -0 - 0 is -0 */
 
 /* The multiply-add of the library. Contraction is on for every variant that has a fused multiply-add, so full tiles, edge
  * tiles and scalar remainders round alike. */

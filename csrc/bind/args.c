@@ -103,6 +103,15 @@ static int is_real_type(int type)
     return PyTypeNum_ISBOOL(type) || PyTypeNum_ISINTEGER(type) || type == NPY_HALF || type == NPY_FLOAT || type == NPY_DOUBLE;
 }
 
+/* Copies are NumPy's, but an absurd size is refused before the system is asked: it might say yes and fail at first touch. */
+static int may_copy(const struct frame *f, PyArrayObject *a, npy_intp item)
+{
+    if (!PyArray_SIZE(a) || (size_t)PyArray_SIZE(a) <= cnn_memory_limit() / (size_t)item)
+        return 1;
+    refuse(f, PyExc_MemoryError, "a copy of an array of shape %s needs more than the memory limit of %zu bytes", shape_text(a), cnn_memory_limit());
+    return 0;
+}
+
 int read_arrays(struct frame *f, const struct array_row *rows, int count)
 {
     PyArrayObject *given[16];
@@ -146,6 +155,8 @@ int read_arrays(struct frame *f, const struct array_row *rows, int count)
         PyArrayObject *a = *rows[i].to;
         if (!a || (PyArray_TYPE(a) == type && PyArray_ISALIGNED(a) && PyArray_ISNOTSWAPPED(a)))
             continue;
+        if (!may_copy(f, a, type == NPY_FLOAT ? 4 : 8))
+            return -1;
         PyArrayObject *copy = (PyArrayObject *)PyArray_NewLikeArray(a, NPY_KEEPORDER, PyArray_DescrFromType(type), 0);
         if (!frame_keep(f, (PyObject *)copy) || PyArray_CopyInto(copy, a) < 0)
             return -1;
@@ -348,7 +359,7 @@ PyArrayObject *in_c_order(struct frame *f, PyArrayObject *a)
 {
     if (PyArray_IS_C_CONTIGUOUS(a))
         return a;
-    return (PyArrayObject *)frame_keep(f, PyArray_NewCopy(a, NPY_CORDER));
+    return may_copy(f, a, PyArray_ITEMSIZE(a)) ? (PyArrayObject *)frame_keep(f, PyArray_NewCopy(a, NPY_CORDER)) : NULL;
 }
 
 PyArrayObject *ordered_like(struct frame *f, PyArrayObject *a, PyArrayObject *like)
@@ -358,6 +369,8 @@ PyArrayObject *ordered_like(struct frame *f, PyArrayObject *a, PyArrayObject *li
         same = PyArray_DIM(a, i) <= 1 || PyArray_STRIDE(a, i) == PyArray_STRIDE(like, i);
     if (same)
         return a;
+    if (!may_copy(f, a, PyArray_ITEMSIZE(a)))
+        return NULL;
     PyArrayObject *copy = (PyArrayObject *)PyArray_NewLikeArray(like, NPY_KEEPORDER, PyArray_DescrFromType(PyArray_TYPE(a)), 0);
     if (!frame_keep(f, (PyObject *)copy) || PyArray_CopyInto(copy, a) < 0)
         return NULL;

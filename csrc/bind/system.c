@@ -87,7 +87,25 @@ static PyObject *entry_names(PyObject *module, PyObject *const *args, Py_ssize_t
     return list;
 }
 
+/* probe(rounds) -> multiply-adds done in float32 by all threads together, 8 vectors a round */
+static PyObject *probe(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "probe"};
+    struct cnn_map p;
+    static const int lanes[] = {4, 8, 16};
+    const npy_intp size = CNN_MAX_THREADS;
+    PyArrayObject *y;
+    if (expect_arguments(&f, n, 1) < 0 || read_long(&f, "rounds", args[0], 1, LARGEST_INT, &p.size) < 0 || !(y = new_result(&f, 1, &size, 0)))
+        return frame_return(&f, NULL);
+    void *const arrays[] = {PyArray_DATA(y)};
+    if (run_entry(&f, CNN_probe, &p, arrays, 1e6) < 0)
+        return frame_return(&f, NULL);
+    return frame_return(&f, PyFloat_FromDouble((double)p.size * 8 * lanes[cnn_chosen()] * cnn_num_threads()));
+}
+
 PyMethodDef system_methods[] = {
     METHOD(num_threads, "-> threads a call may use"), METHOD(set_num_threads, "n"), METHOD(configuration, "-> dict"),
     METHOD(choose_isa, "name"), METHOD(set_memory_limit, "bytes or None"), METHOD(trim_memory, "-> bytes freed"),
+    METHOD(probe, "rounds -> multiply-adds done"),
     METHOD(entry_names, "-> the kernel entries of ops.def"), {NULL, NULL, 0, NULL}};

@@ -263,18 +263,16 @@ static void average_backward_row(void *context, long row, int worker)
             for (long w = 0; w < p->out[2]; w++) {
                 const struct range r = s->columns[w].taps;
                 const vec by = vec_fill((real)(cells * s->columns[w].cells));
-                for (long c = 0; c < channels; c += LANES) {
-                    vec share = vec_load(dy + w * channels + c) / by;
-                    if (c == whole) /* lanes of the next pixel add nothing */
-                        share = vec_select(rest, share, (vec){0});
-                    for (long k = r.begin; k < r.end; k++) {
+                for (long k = r.begin; k < r.end; k++)
+                    for (long c = 0; c < channels; c += LANES) {
                         real *to = dx + (r.first + k) * channels + c;
+                        vec share = vec_load(dy + w * channels + c) / by;
+                        if (c == whole) /* lanes of the next pixel get nothing; where it has a share, that is written later */
+                            share = vec_select(rest, share, (vec){0});
                         if (!apart)
-                            vec_store(to, vec_load(to) + share);
-                        else
-                            vec_store(to, share);
+                            share = vec_load(to) + share;
+                        vec_store(to, share);
                     }
-                }
             }
         }
     store_row(dx, p->in[2], channels, p->x[4], s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);

@@ -25,9 +25,8 @@ enum { FRACTION_BITS = 23, EXPONENT_BIAS = 127 };
 #define EXP_HIGH 89.0f
 #endif
 
-ALWAYS_INLINE vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); } /* b where a is NaN */
-ALWAYS_INLINE vec vec_abs(vec x) { return (vec)((mask)x & (((mask){0} - 1) ^ ((mask){0} - 1) << (int)(sizeof(real) * 8 - 1))); }
-ALWAYS_INLINE mask vec_sign(vec x) { return (mask)x & ((mask){0} - 1) << (int)(sizeof(real) * 8 - 1); }
+ALWAYS_INLINE mask vec_sign(vec x) { return (mask)x & (mask)vec_fill(REAL(-0.0)); }
+ALWAYS_INLINE vec vec_abs(vec x) { return (vec)((mask)x & ~(mask)vec_fill(REAL(-0.0))); }
 
 /* p * 2^n, in two steps so that results below the normal range round once more instead of vanishing. */
 ALWAYS_INLINE vec vec_scale(vec p, mask n)
@@ -138,7 +137,7 @@ ALWAYS_INLINE vec vec_tanh(vec x)
 #endif
     const vec small = vec_madd(q * z, x, x);
     const vec large = REAL(1.0) - REAL(2.0) / (vec_exp(a + a) + REAL(1.0));
-    return vec_select(a < REAL(0.625), small, (vec)((mask)large | vec_sign(x)));
+    return (vec)((mask)vec_select(a < REAL(0.625), small, large) | vec_sign(x)); /* -0 keeps its sign */
 }
 
 #endif

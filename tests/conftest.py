@@ -1,0 +1,33 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnpy import _core
+
+SHARED = Path(os.environ.get("CNNPY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+VARIANTS = _core.configuration()["supported"]
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers seeded by the test's name: every run sees the same."""
+    return np.random.default_rng([ord(c) for c in request.node.name])
+
+
+@pytest.fixture(params=VARIANTS)
+def isa(request):
+    """Runs a test once for every instruction set of this machine."""
+    before = _core.configuration()["isa"]
+    _core.choose_isa(request.param)
+    yield request.param
+    _core.choose_isa(before)
+
+
+@pytest.fixture
+def shared():
+    """The development data folder; users do not have it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the shared data folder is not beside this checkout")
+    return SHARED / "data"

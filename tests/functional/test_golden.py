@@ -1,0 +1,163 @@
+"""Golden values worked out by hand, and the checklist rows that this stage of the library answers."""
+
+import numpy as np
+import pytest
+
+from cnnpy import functional as F
+
+X = np.arange(1.0, 26).reshape(1, 1, 5, 5)
+K = np.array([[[[1.0, 0, -1]] * 3]])
+V = np.array([[[[2.0, 0, 1], [0, 1, 2], [1, 0, 2]]]])
+Q = np.array([[[[1.0, 2], [3, 4]]]])
+
+
+def same(y, wanted):
+    np.testing.assert_array_equal(np.squeeze(y), np.squeeze(np.array(wanted, float)))
+
+
+def near(y, wanted):
+    np.testing.assert_allclose(np.squeeze(y), np.squeeze(np.array(wanted, float)), rtol=0, atol=1e-9)
+
+
+def test_m2_the_ramp():
+    """Cross-correlation gives nine times -6; the convolution of mathematics +6."""
+    same(F.conv2d(X, K), np.full((3, 3), -6))
+    same(F.conv2d(X, K, flip=True), np.full((3, 3), 6))
+
+
+def test_ramp_options():
+    same(F.conv2d(X, K, stride=2), np.full((2, 2), -6))
+    same(F.conv2d(X, K, stride=2, padding=1), [[-9, -4, 13], [-36, -6, 42], [-39, -4, 43]])
+    same(F.conv2d(X, K, dilation=2), -12)
+    same(
+        F.conv2d(X, K, padding="same"),
+        [[-9, -4, -4, -4, 13], [-21, -6, -6, -6, 27], [-36, -6, -6, -6, 42], [-51, -6, -6, -6, 57], [-39, -4, -4, -4, 43]],
+    )
+    full = F.conv2d(X, K, padding="full")
+    same(full[0, 0, 0], [-1, -2, -2, -2, -2, 4, 5])
+    same(full[0, 0, 3], [-33, -36, -6, -6, -6, 42, 45])
+    same(full[0, 0, 6], [-21, -22, -2, -2, -2, 24, 25])
+
+
+@pytest.mark.parametrize(
+    ("mode", "row"),
+    [("reflect", [0, -6, -6, -6, 0]), ("symmetric", [-3, -6, -6, -6, -3]), ("replicate", [-3, -6, -6, -6, -3]), ("circular", [9, -6, -6, -6, 9])],
+)
+def test_m24_padding_modes(mode, row):
+    same(F.conv2d(X, K, padding=1, padding_mode=mode), [row] * 5)
+
+
+def test_m34_gradients_of_the_ramp():
+    g = F.conv2d_backward(np.ones((1, 1, 3, 3)), X, K)
+    same(g.weight, [[63, 72, 81], [108, 117, 126], [153, 162, 171]])
+    same(g.x, [[1, 1, 0, -1, -1], [2, 2, 0, -2, -2], [3, 3, 0, -3, -3], [2, 2, 0, -2, -2], [1, 1, 0, -1, -1]])
+    assert g.bias is None
+    same(F.conv2d_backward(np.ones((1, 1, 3, 3)), X, K, np.zeros(1)).bias, 9)
+
+
+def test_gradients_with_padding_modes():
+    g = {m: F.conv2d_backward(X, X, V, padding=1, padding_mode=m) for m in ("zeros", "reflect", "symmetric", "replicate", "circular")}
+    same(g["zeros"].weight, [[3080, 3920, 3160], [4400, 5525, 4400], [3160, 3920, 3080]])
+    same(g["reflect"].weight, [[3835, 4050, 4225], [5310, 5525, 5700], [5785, 6000, 6175]])
+    for mode in ("symmetric", "replicate"):
+        same(g[mode].weight, [[3705, 3975, 4225], [5255, 5525, 5775], [6305, 6575, 6825]])
+    same(g["circular"].weight, [[4225, 4275, 4225], [5475, 5525, 5475], [4225, 4275, 4225]])
+    same(
+        g["zeros"].x,
+        [[15, 26, 32, 38, 22], [32, 61, 70, 79, 50], [52, 106, 115, 124, 80], [72, 151, 160, 169, 110], [38, 114, 120, 126, 111]],
+    )
+    same(
+        g["reflect"].x,
+        [[15, 38, 32, 58, 22], [36, 93, 80, 142, 54], [52, 144, 115, 194, 80], [94, 290, 228, 385, 158], [38, 130, 120, 216, 111]],
+    )
+    same(
+        g["replicate"].x,
+        [[33, 33, 42, 51, 51], [55, 61, 70, 79, 95], [90, 106, 115, 124, 150], [125, 151, 160, 169, 205], [97, 179, 188, 197, 299]],
+    )
+    same(
+        g["circular"].x,
+        [[107, 91, 100, 109, 103], [77, 61, 70, 79, 73], [122, 106, 115, 124, 118], [167, 151, 160, 169, 163], [137, 121, 130, 139, 133]],
+    )
+
+
+def test_one_dimension():
+    line = lambda *v: np.array(v, float)[None, None]  # noqa: E731
+    same(F.conv1d(line(1, 2, 3), line(0, 1, 5), padding="full"), [5, 11, 17, 3, 0])
+    same(F.conv1d(line(0, 1, 5), line(1, 2, 3), padding="full"), [0, 3, 17, 11, 5])
+    same(F.conv1d(line(1, 2, 3), line(0, 1, 5), padding="full", flip=True), [0, 1, 7, 13, 15])
+    same(F.conv1d(line(0, 1, 5), line(1, 2, 3), padding="full", flip=True), [0, 1, 7, 13, 15])
+    same(F.conv1d(line(*np.arange(9.0) ** 2), line(1, -2, 1)), [2] * 7)
+    same(F.conv1d(line(1, 2, 3, 4, 5), line(-1, 1), padding="same"), [1, 1, 1, 1, -5])
+
+
+def test_m14_another_kernel():
+    x = np.array([[[[1.0, 2, 3, 0], [0, 1, 2, 3], [3, 0, 1, 2], [2, 3, 0, 1]]]])
+    same(F.conv2d(x, V), [[15, 16], [6, 15]])
+    same(F.conv2d(x, V, padding="same"), [[7, 12, 10, 2], [4, 15, 16, 10], [10, 6, 15, 6], [8, 10, 4, 3]])
+
+
+def test_unbatched():
+    same(F.conv2d(X[0], K), np.full((3, 3), -6))
+    assert F.conv2d(X[0], K).shape == (1, 3, 3) and F.max_pool2d(X[0], 2).shape == (1, 2, 2)
+    assert F.conv2d_backward(np.ones((1, 3, 3)), X[0], K).x.shape == (1, 5, 5)
+
+
+def test_m37_max_pooling():
+    y, index = F.max_pool2d(X, 2, return_indices=True)
+    same(y, [[7, 9], [17, 19]])
+    same(index, [[6, 8], [16, 18]])
+    assert index.dtype == np.int64
+    same(F.max_pool2d(X, 2, ceil_mode=True), [[7, 9, 10], [17, 19, 20], [22, 24, 25]])
+    same(F.max_pool2d(X, 3, stride=1), [[13, 14, 15], [18, 19, 20], [23, 24, 25]])
+    dx = np.zeros((5, 5))
+    dx[2:, 2:] = 1
+    same(F.max_pool2d_backward(np.ones((1, 1, 3, 3)), X, 3, stride=1).x, dx)
+
+
+def test_m38_average_pooling():
+    same(F.avg_pool2d(X, 2), [[4, 6], [14, 16]])
+    near(F.avg_pool2d(X, 2, ceil_mode=True), [[4, 6, 7.5], [14, 16, 17.5], [21.5, 23.5, 25]])
+    same(F.avg_pool2d(X, 3, stride=1), [[7, 8, 9], [12, 13, 14], [17, 18, 19]])
+    shares = np.outer([1, 2, 3, 2, 1], [1, 2, 3, 2, 1]) / 9
+    near(F.avg_pool2d_backward(np.ones((1, 1, 3, 3)), X, 3, stride=1).x, shares)
+    near(F.avg_pool2d(X, 3, padding=1, ceil_mode=True), [[16 / 9, 13 / 3], [11, 19]])
+    near(F.avg_pool2d(X, 3, padding=1, ceil_mode=True, count_include_pad=False), [[4, 6.5], [16.5, 19]])
+    near(F.avg_pool2d(X, 2, padding=1, ceil_mode=True), [[0.25, 1.25, 2.25], [4.25, 10, 12], [9.25, 20, 22]])
+    near(F.avg_pool2d(X, 2, padding=1, ceil_mode=True, count_include_pad=False), [[1, 2.5, 4.5], [8.5, 10, 12], [18.5, 20, 22]])
+    six = np.arange(1.0, 37).reshape(1, 1, 6, 6)
+    near(
+        F.avg_pool2d(six, 3, stride=2, padding=1, ceil_mode=True),
+        [[2, 4, 16 / 3, 3], [9, 15, 17, 9], [17, 27, 29, 15], [10.5, 16.5, 17.5, 9]],
+    )
+
+
+def test_softmax_and_cross_entropy():
+    logits = np.array([[1.0, 2, 3]])
+    near(F.softmax(logits), [0.090030573, 0.244728471, 0.665240956])
+    near(F.cross_entropy(logits, [2]), 0.407605964)
+    near(F.cross_entropy(logits, [2], label_smoothing=0.1), 0.507605964)
+    two = np.repeat(logits, 2, axis=0)
+    near(F.cross_entropy(two, [2, 0]), 1.407605964)
+    weight = [1.0, 2, 3]
+    near(F.cross_entropy(two, [2, 0], weight=weight), 0.907605964)
+    near(F.cross_entropy(two, [2, 0], weight=weight, reduction="sum"), 3.630423858)
+    near(F.cross_entropy(two, [2, 0], weight=weight, label_smoothing=0.1), 0.924272631)
+
+
+def test_activations():
+    near(F.sigmoid(np.array([1.0, -1])), [0.731058579, 0.268941421])
+    near(F.tanh(np.array([1.0])), 0.761594156)
+
+
+def test_examples_in_docstrings():
+    import doctest
+
+    import cnnpy.functional.activation
+    import cnnpy.functional.dense
+    import cnnpy.functional.loss
+
+    for module in (cnnpy.autograd, cnnpy.functional.activation, cnnpy.functional.dense, cnnpy.functional.loss):
+        assert doctest.testmod(module).failed == 0
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder().find(F.conv2d.operation.forward, "conv2d", globs={}):
+        assert runner.run(test).failed == 0

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from cnnpy import nn
+from cnnpy.models import lenet5
+
+
+def test_lenet():
+    model = lenet5(rng=0)
+    assert sum(p.size for p in model.parameters()) == 61_706
+    assert model(np.zeros((2, 1, 28, 28), np.float32)).shape == (2, 10)
+    assert lenet5(3, in_channels=3, activation="relu", pooling="max", rng=0)(np.zeros((1, 3, 28, 28), np.float32)).shape == (1, 3)
+    with pytest.raises(ValueError, match="lenet5: activation is 'x'"):
+        lenet5(activation="x")
+    same = [p.data.tobytes() for p in lenet5(rng=5).parameters()]
+    assert same == [p.data.tobytes() for p in lenet5(rng=5).parameters()]
+
+
+def test_names_and_state():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, rng=0), nn.ReLU(), nn.Sequential(nn.Linear(4, 3, rng=0)))
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "2.0.weight", "2.0.bias"]
+    other = nn.Sequential(nn.Conv2d(1, 2, 3, rng=1), nn.ReLU(), nn.Sequential(nn.Linear(4, 3, rng=1)))
+    other.load_state_dict(model.state_dict())
+    assert all(np.array_equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    assert other[0].weight.data is not model[0].weight.data
+    state = {k: v for k, v in model.state_dict().items() if k != "0.bias"} | {"extra": np.ones(1), "2.0.bias": np.ones(5)}
+    before = [p.data.copy() for p in other.parameters()]
+    with pytest.raises(ValueError) as e:
+        other.load_state_dict(state)
+    for part in ("missing: 0.bias", "unexpected: extra", "2.0.bias has shape (5,), expected (3,)"):
+        assert part in str(e.value)
+    assert all(np.array_equal(a, b.data) for a, b in zip(before, other.parameters(), strict=True))
+
+
+def test_modes_freeze_buffers_hooks():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.Tanh())
+    assert model.training and not model.eval()[0].training and model.train()[1].training
+    model.register_buffer("count", np.zeros(()))
+    assert "count" in model.state_dict() and dict(model.named_buffers())["count"] == 0
+    model.freeze()
+    assert not any(p.requires_grad for p in model.parameters())
+    seen = []
+    remove = model[1].register_forward_hook(lambda m, a, r: seen.append(r.shape))
+    model(np.zeros((1, 1, 5, 5), np.float32))
+    remove()
+    model(np.zeros((1, 1, 5, 5), np.float32))
+    assert seen == [(1, 2, 3, 3)]
+    assert model.to("float64")[0].weight.dtype == np.float64
+    with pytest.raises(TypeError, match="expected float32 or float64"):
+        model.to("int32")
+
+
+def test_shared_layer_counts_once():
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, layer)
+    assert len(list(model.parameters())) == 2
+    y = model(np.ones((1, 3), np.float32)).sum()
+    y.backward()
+    assert layer.weight.grad.shape == (3, 3)
+
+
+def test_activations_stay_channels_last():
+    y = nn.Conv2d(3, 8, 3, rng=0)(np.zeros((2, 3, 9, 9), np.float32))
+    assert y.data.strides == (7 * 7 * 8 * 4, 4, 7 * 8 * 4, 8 * 4)
+
+
+def test_flatten_is_in_c_order():
+    x = np.arange(24.0, dtype=np.float32).reshape(2, 3, 2, 2)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert np.array_equal(nn.Flatten()(last), x.reshape(2, 12)) and nn.Flatten()(x[:0]).shape == (0, 12)
+
+
+def test_repr_and_errors():
+    text = repr(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2)))
+    assert "Conv2d(1, 2, kernel_size=(3, 3), stride=1, padding=1)" in text and "MaxPool2d(kernel_size=2" in text
+    with pytest.raises(TypeError, match=r"wrap a function in nn\.Lambda"):
+        nn.Sequential(np.tanh)
+    with pytest.raises(ValueError, match="groups is 2"):
+        nn.Conv2d(3, 4, 3, groups=2)
+
+    class Half(nn.Module):
+        def __init__(self):
+            self.layer = nn.ReLU()
+
+    with pytest.raises(AttributeError, match="super"):
+        Half()
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(16, 32, 3, rng=0), nn.Linear(144, 7, rng=0)])
+def test_initial_values_are_uniform_in_the_fan_in(layer):
+    for p in layer.parameters():
+        assert np.abs(p.data).max() <= 1 / 12 and np.abs(p.data).max() > 0.6 / 12
+
+
+def test_init_functions():
+    w = np.zeros((300, 20, 3, 3))
+    assert nn.init.kaiming_normal_(w, rng=0).std() == pytest.approx(np.sqrt(2 / 180), rel=0.02)
+    assert np.abs(nn.init.kaiming_uniform_(w, rng=0)).max() <= np.sqrt(6 / 180)
+    assert nn.init.xavier_normal_(w, rng=0).std() == pytest.approx(np.sqrt(2 / (180 + 2700)), rel=0.02)
+    assert nn.init.lecun_normal_(w, rng=0).std() == pytest.approx(1 / np.sqrt(180), rel=0.02)
+    q = nn.init.orthogonal_(np.zeros((6, 10)), rng=0)
+    np.testing.assert_allclose(q @ q.T, np.eye(6), atol=1e-12)
+    with pytest.raises(ValueError, match="at least two axes"):
+        nn.init.lecun_normal_(np.zeros(3))

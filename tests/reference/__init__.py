@@ -1,0 +1,11 @@
+"""Naive float64 versions of every function, written to be read: plain loops over the formulas of the docstrings.
+
+They import nothing of the package under test. ``FORWARD[name]`` and ``BACKWARD[name]`` find them.
+"""
+
+from tests.reference import array, conv, dense, elementwise, loss, pool
+
+FORWARD, BACKWARD = {}, {}
+for _module in (array, conv, dense, elementwise, loss, pool):
+    FORWARD.update(_module.FORWARD)
+    BACKWARD.update(_module.BACKWARD)

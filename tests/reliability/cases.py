@@ -1,0 +1,219 @@
+"""One description a function: how to sample valid arguments. Every generator of this folder walks over ``CASES``.
+
+A case makes ``(arrays, options)`` for a random generator; `integers` asks for whole numbers small enough that every sum is exact.
+"""
+
+import numpy as np
+
+from tests.reference.conv import axes
+
+
+def numbers(rng, shape, dtype, integers=True, low=-4, high=4):
+    if integers:
+        return rng.integers(low, high + 1, shape).astype(dtype)
+    return rng.normal(size=shape).astype(dtype)
+
+
+def apart(rng, shape, dtype, integers):
+    """Distinct values: maxima without ties, for differentiation."""
+    if integers:
+        return numbers(rng, shape, dtype)
+    count = int(np.prod(shape))
+    return ((rng.permutation(count) - count / 2) / max(1, count) * 3 + 0.001).reshape(shape).astype(dtype)
+
+
+def order(rng, x):
+    """The array in a random memory order."""
+    if x.ndim < 3 or rng.integers(2):
+        return x
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+def conv(d):
+    def make(rng, dtype, integers=True, small=False):
+        groups = int(rng.choice([1, 1, 1, 2, 3]))
+        most = 3 if small else (40 if rng.integers(4) == 0 else 9)
+        c, k = groups * int(rng.integers(1, most)), groups * int(rng.integers(1, most))
+        n = int(rng.choice([1, 2, 3] if small else [0, 1, 2, 3, 5]))
+        window = tuple(int(w) for w in rng.integers(1, 4 if d < 3 else 3, d))
+        dilation, stride = (tuple(int(v) for v in rng.integers(1, 3, d)) for _ in range(2))
+        if rng.integers(3) == 0:
+            stride = tuple(int(v) for v in rng.integers(1, 4, d))
+        extents = [(w - 1) * g + 1 for w, g in zip(window, dilation, strict=True)]
+        sizes = [e + int(rng.integers(0, (5 if small else 14) if d < 3 else 4)) for e in extents]
+        kind = rng.integers(4)
+        padding = ["same", "full", "valid"][rng.integers(3)] if kind == 0 else int(rng.integers(0, 3)) if kind == 1 else None
+        if kind == 2:
+            padding = tuple(int(v) for v in rng.integers(0, 3, d))
+        if kind == 3:
+            padding = tuple((int(a), int(b)) for a, b in rng.integers(0, 3, (d, 2)))
+        mode = str(rng.choice(["zeros", "zeros", "reflect", "symmetric", "replicate", "circular"]))
+        x = order(rng, numbers(rng, (n, c, *sizes), dtype, integers))
+        w = numbers(rng, (k, c // groups, *window), dtype, integers)
+        b = numbers(rng, (k,), dtype, integers) if rng.integers(2) else None
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": mode}
+        return (x, w, b), options | {"flip": bool(rng.integers(2))}
+
+    return make
+
+
+def pool(d, average):
+    def make(rng, dtype, integers=True, small=False):
+        n, c = int(rng.integers(1, 4)), int(rng.integers(1, 4 if small else 40))
+        window = tuple(int(w) for w in rng.integers(1, 4, d))
+        dilation = (1,) * d if average else tuple(int(v) for v in rng.integers(1, 3, d))
+        extents = [(w - 1) * g + 1 for w, g in zip(window, dilation, strict=True)]
+        sizes = [e + int(rng.integers(0, 8 if d < 3 else 3)) for e in extents]
+        stride = None if rng.integers(2) else tuple(int(v) for v in rng.integers(1, 4, d))
+        options = {"stride": stride, "ceil_mode": bool(rng.integers(2))}
+        if average:
+            options["count_include_pad"] = bool(rng.integers(2))
+        else:
+            options["dilation"] = dilation
+        limits = [min(e // 2, 1 if not average and g > 1 else e) for e, g in zip(extents, dilation, strict=True)]
+        options["padding"] = tuple((int(rng.integers(0, m + 1)), int(rng.integers(0, m + 1))) for m in limits)
+        if not average and any(g > 1 for g in dilation):
+            options["padding"], options["ceil_mode"] = 0, False
+        return (order(rng, apart(rng, (n, c, *sizes), dtype, integers)),), {"kernel_size": window, **options}
+
+    return make
+
+
+def random_shape(rng, low=1, high=4):
+    return tuple(int(v) for v in rng.integers(1, 7, rng.integers(low, high + 1)))
+
+
+def unary(positive=False, away=0.0):
+    def make(rng, dtype, integers=True, small=False):
+        shape = random_shape(rng) if small or rng.integers(3) else (int(rng.integers(1, 3000)),)
+        x = order(rng, numbers(rng, shape, dtype, integers))
+        if positive:
+            x = np.abs(x) + np.asarray(1, dtype)
+        if away and not integers:
+            x = x + np.copysign(np.asarray(away, dtype), x)
+        return (x,), {}
+
+    return make
+
+
+def along_axis(rng, dtype, integers=True, small=False):
+    (x,), _ = unary()(rng, dtype, integers, True)
+    return (x,), {"axis": int(rng.integers(-x.ndim, x.ndim))}
+
+
+def reduction(rng, dtype, integers=True, small=False):
+    x = apart(rng, random_shape(rng), dtype, integers)
+    axis = None if rng.integers(2) else int(rng.integers(-x.ndim, x.ndim))
+    return (x,), {"axis": axis, "keepdims": bool(rng.integers(2))}
+
+
+def binary(nonzero=False):
+    def make(rng, dtype, integers=True, small=False):
+        shape = random_shape(rng)
+        other = tuple(1 if rng.integers(3) == 0 else n for n in shape)[int(rng.integers(0, len(shape))) :]
+        a, b = apart(rng, shape, dtype, integers), numbers(rng, other, dtype, integers)
+        if nonzero:
+            b = np.abs(b) + np.asarray(1, dtype)
+        return ((a, b) if rng.integers(2) or nonzero else (b, a)), {}
+
+    return make
+
+
+def linear(rng, dtype, integers=True, small=False):
+    lead = random_shape(rng, 0, 2)
+    i, o = (int(v) for v in rng.integers(1, 6 if small else 70, 2))
+    b = numbers(rng, (o,), dtype, integers) if rng.integers(2) else None
+    return (numbers(rng, (*lead, i), dtype, integers), numbers(rng, (o, i), dtype, integers), b), {}
+
+
+def matmul(rng, dtype, integers=True, small=False):
+    m, k, n = (int(v) for v in rng.integers(1, 5 if small else 50, 3))
+    lead = [(), (3,), (2, 3)][rng.integers(3)]
+    a, b = numbers(rng, (*lead, m, k), dtype, integers), numbers(rng, (*lead, k, n), dtype, integers)
+    if lead and rng.integers(2):
+        b = b[(0,) * len(lead)]
+    return (a, np.asfortranarray(b) if rng.integers(2) else b), {}
+
+
+def cross_entropy(rng, dtype, integers=True, small=False):
+    n, c = int(rng.integers(1, 9)), int(rng.integers(2, 20))
+    inner = () if rng.integers(2) else (int(rng.integers(1, 4)),)
+    logits = numbers(rng, (n, c, *inner), dtype, integers)
+    options = {"reduction": str(rng.choice(["mean", "sum", "none"])), "label_smoothing": float(rng.choice([0.0, 0.1]))}
+    if rng.integers(2):
+        options["weight"] = rng.uniform(0.5, 2, c).astype(dtype)
+    if rng.integers(3) == 0:
+        q = rng.uniform(0.1, 1, (n, c, *inner))
+        return (logits, (q / q.sum(axis=1, keepdims=True)).astype(dtype)), options
+    target = rng.integers(0, c, (n, *inner))
+    if target.size > 1 and rng.integers(2):
+        target.flat[0] = options.setdefault("ignore_index", -1)
+    return (logits, target), options
+
+
+def reshaping(rng, dtype, integers=True, small=False):
+    x = numbers(rng, (int(rng.integers(1, 4)), 6, int(rng.integers(1, 4))), dtype, integers)
+    return (order(rng, x),), {"shape": (x.shape[0] * 2, -1)}
+
+
+def transposing(rng, dtype, integers=True, small=False):
+    x = numbers(rng, random_shape(rng), dtype, integers)
+    return (x,), {"axes": None if rng.integers(2) else tuple(int(a) for a in rng.permutation(x.ndim))}
+
+
+def flipping(rng, dtype, integers=True, small=False):
+    x = numbers(rng, random_shape(rng), dtype, integers)
+    return (x,), {"axis": None if rng.integers(2) else int(rng.integers(x.ndim))}
+
+
+def indexing(rng, dtype, integers=True, small=False):
+    x = numbers(rng, (5, 4), dtype, integers)
+    choices = [2, (slice(None), 1), slice(1, 4), ([0, 0, 3],), (Ellipsis, None, slice(None, None, 2)), np.array([True, False, True, True, False])]
+    return (x,), {"index": choices[rng.integers(len(choices))]}
+
+
+def joining(rng, dtype, integers=True, small=False):
+    shape = random_shape(rng)
+    return ([numbers(rng, shape, dtype, integers) for _ in range(int(rng.integers(1, 4)))],), {"axis": int(rng.integers(len(shape)))}
+
+
+def choosing(rng, dtype, integers=True, small=False):
+    shape = random_shape(rng)
+    return (rng.integers(0, 2, shape).astype(bool), numbers(rng, shape, dtype, integers), numbers(rng, shape[-1:], dtype, integers)), {}
+
+
+def image(rng, dtype, integers=True, small=False):
+    d = int(rng.integers(1, 4))
+    return (order(rng, numbers(rng, tuple(int(v) for v in rng.integers(1, 9, d + 2)), dtype, integers)),), {}
+
+
+def power(rng, dtype, integers=True, small=False):
+    (x,), _ = unary(positive=True)(rng, dtype, integers, True)
+    return (x,), {"exponent": int(rng.integers(1, 4))}
+
+
+CASES = {f"conv{d}d": conv(d) for d in (1, 2, 3)}
+CASES |= {f"max_pool{d}d": pool(d, False) for d in (1, 2, 3)}
+CASES |= {f"avg_pool{d}d": pool(d, True) for d in (1, 2, 3)}
+CASES |= {"relu": unary(away=0.05), "sigmoid": unary(), "tanh": unary(), "softmax": along_axis, "log_softmax": along_axis}
+CASES |= {"exp": unary(), "log": unary(positive=True), "sqrt": unary(positive=True), "negative": unary(), "power": power}
+CASES |= {"add": binary(), "subtract": binary(), "multiply": binary(), "divide": binary(nonzero=True), "maximum": binary()}
+CASES |= {"linear": linear, "matmul": matmul, "cross_entropy": cross_entropy, "sum": reduction, "mean": reduction, "max": reduction}
+CASES |= {"reshape": reshaping, "transpose": transposing, "flip": flipping, "getitem": indexing, "concatenate": joining, "stack": joining}
+CASES |= {"where": choosing, "channels_last": image}
+
+# Integer operands give exactly representable results: compared with threshold 0.
+EXACT = {
+    *(f"conv{d}d" for d in (1, 2, 3)),
+    *(f"max_pool{d}d" for d in (1, 2, 3)),
+    *"relu linear matmul add subtract multiply maximum negative sum max reshape transpose flip getitem concatenate stack where channels_last".split(),
+}
+# Linear in these arrays, the others fixed (a bias left out): the adjoint identity holds exactly on integers.
+LINEAR = {
+    **{f"conv{d}d": ("x", "weight") for d in (1, 2, 3)},
+    "linear": ("x", "weight"),
+    "matmul": ("a", "b"),
+    "sum": ("x",),
+    **dict.fromkeys(("reshape", "transpose", "flip", "getitem", "channels_last", "negative"), ("x",)),
+}
+__all__ = ["CASES", "EXACT", "LINEAR", "axes"]

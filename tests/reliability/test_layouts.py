@@ -1,0 +1,113 @@
+"""Every array argument in every memory layout gives the bits of a fresh C-ordered copy, on random reals."""
+
+import numpy as np
+import pytest
+
+from cnnpy.autograd import OPERATIONS
+from tests.reliability.cases import CASES
+
+
+def layouts(a, rng):
+    """(name, the same values in another place or order)."""
+    yield "fortran", np.asfortranarray(a)
+    wide = np.zeros([2 * n for n in a.shape], a.dtype)
+    wide[tuple(slice(None, None, 2) for _ in a.shape)] = a
+    yield "every other element", wide[tuple(slice(None, None, 2) for _ in a.shape)]
+    yield "reversed", np.ascontiguousarray(a[(slice(None, None, -1),) * a.ndim])[(slice(None, None, -1),) * a.ndim]
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    shifted = raw[1:].view(a.dtype).reshape(a.shape) if a.size else a
+    if a.size:
+        shifted[...] = a
+    yield "unaligned", shifted
+    yield "other byte order", a.astype(a.dtype.newbyteorder())
+    frozen = a.copy()
+    frozen.flags.writeable = False
+    yield "read-only", frozen
+    room = rng.normal(size=[n + 3 for n in a.shape]).astype(a.dtype)
+    inner = room[tuple(slice(1, 1 + n) for n in a.shape)]
+    inner[...] = a
+    yield "inside a larger array", inner
+    if a.ndim >= 3:
+        yield "channels last", np.ascontiguousarray(np.moveaxis(a, 1, -1)).transpose(0, a.ndim - 1, *range(1, a.ndim - 1))
+    if a.ndim:
+        yield "as a list", a.tolist() if a.dtype == np.float64 else a
+
+
+def result_bytes(result):
+    return [np.ascontiguousarray(r).tobytes() for r in (result if isinstance(result, (tuple, list)) else [result]) if r is not None]
+
+
+@pytest.mark.parametrize("name", sorted(n for n in CASES if n not in ("concatenate", "stack")))
+def test_layouts(name, rng):
+    op = OPERATIONS[name]
+    dtype = np.float64
+    arrays, options = CASES[name](rng, dtype, integers=False)
+    arrays = tuple(a if a is None else np.array(a, order="C") for a in arrays)
+    y = op.forward(*arrays, **options)
+    dy = rng.normal(size=y.shape).astype(dtype)
+    gradients = op.backward(dy, *arrays, **options)
+    for i, a in enumerate(arrays):
+        if a is None or a.dtype.kind != "f":
+            continue
+        for layout, other in layouts(a, rng):
+            before = np.array(other).tobytes()
+            given = (*arrays[:i], other, *arrays[i + 1 :])
+            assert result_bytes(op.forward(*given, **options)) == result_bytes(y), (op.arrays[i], layout)
+            assert result_bytes(op.backward(dy, *given, **options)) == result_bytes(gradients), (op.arrays[i], layout, "backward")
+            assert np.array(other).tobytes() == before, "an input was changed"
+    for layout, other in layouts(dy, rng):
+        assert result_bytes(op.backward(other, *arrays, **options)) == result_bytes(gradients), ("dy", layout)
+
+
+def test_broadcast_views_have_stride_zero():
+    from cnnpy import functional as F
+
+    x = np.broadcast_to(np.float32(2), (2, 3, 6, 6))
+    w = np.ones((4, 3, 3, 3), np.float32)
+    assert np.array_equal(F.conv2d(x, w), np.full((2, 4, 4, 4), 54, np.float32))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "relu", "sigmoid", "tanh", "linear"])
+def test_out(name, rng):
+    """out= takes the result whatever its strides and even where it overlaps an input."""
+    op = OPERATIONS[name]
+    arrays, options = {
+        "conv2d": ((rng.normal(size=(2, 3, 6, 6)), rng.normal(size=(3, 3, 3, 3))), {"padding": 1}),
+        "linear": ((rng.normal(size=(5, 4)), rng.normal(size=(4, 4))), {}),
+    }.get(name, ((rng.normal(size=(4, 6)),), {}))
+    arrays = tuple(a.astype(np.float32) for a in arrays)
+    wanted = op.forward(*arrays, **options)
+    for layout, out in [("fresh", np.empty_like(wanted)), *layouts(np.zeros_like(wanted), rng)]:
+        if layout in ("read-only", "other byte order", "as a list", "unaligned"):
+            continue
+        assert op.forward(*arrays, **options, out=out) is out
+        assert np.array_equal(out, wanted), layout
+    same = arrays[0].copy()
+    assert op.forward(same, *arrays[1:], **options, out=same) is same and np.array_equal(same, wanted)
+    whole = np.zeros(wanted.size + 1, np.float32)
+    source, target = whole[:-1].reshape(wanted.shape), whole[1:].reshape(wanted.shape)
+    source[...] = arrays[0]
+    op.forward(source, *arrays[1:], **options, out=target)
+    assert np.array_equal(target, wanted)
+    frozen = np.empty_like(wanted)
+    frozen.flags.writeable = False
+    for bad, error, text in [
+        (np.empty(wanted.shape + (1,), np.float32), ValueError, "out has shape"),
+        (np.empty(wanted.shape, np.float64), TypeError, "out has dtype float64"),
+        (frozen, ValueError, "out is read-only"),
+        (np.broadcast_to(np.zeros((), np.float32), wanted.shape), ValueError, "out"),
+        ([0.0], TypeError, "out is list"),
+    ]:
+        with pytest.raises(error, match=text):
+            op.forward(*arrays, **options, out=bad)
+
+
+def test_channels_last_in_channels_last_out():
+    from cnnpy import functional as F
+
+    x = F.channels_last(np.ones((2, 5, 6, 7), np.float32))
+    assert x.strides == (5 * 6 * 7 * 4, 4, 7 * 5 * 4, 5 * 4)
+    for y in (F.conv2d(x, np.ones((8, 5, 3, 3), np.float32)), F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.relu(x), F.tanh(x)):
+        n, c, h, w = y.shape
+        assert y.strides == (c * h * w * 4, 4, w * c * 4, c * 4)
+    assert F.conv2d(np.ones((2, 5, 6, 7), np.float32), np.ones((8, 5, 3, 3), np.float32)).flags.c_contiguous

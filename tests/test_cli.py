@@ -1,0 +1,90 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cnnpy import cli, data
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A short run on generated shapes."""
+    folder = tmp_path_factory.mktemp("runs") / "shapes"
+    assert cli.main(["train", "lenet5", "--data", "shapes", "--epochs", "2", "--quiet", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_train_validate_test_predict(run, capsys, tmp_path):
+    from PIL import Image
+
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.json", "history.csv"]
+    assert len((run / "history.csv").read_text().splitlines()) == 3
+    for command in ("validate", "test"):
+        assert cli.main([command, str(run)]) == 0
+        out = capsys.readouterr().out
+        assert "accuracy" in out and float(out.split("accuracy ")[1].split()[0]) > 0.5  # chance is 0.25
+    sample = data.shapes(20, rng=9)
+    paths = []
+    for i in range(20):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(sample.x[i, 0]).save(paths[-1])
+    assert cli.main(["predict", str(run), *paths]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    right = [sample.classes[y] in line.split(":")[1].split("(")[0] for line, y in zip(lines, sample.y, strict=True)]
+    assert np.mean(right) >= 0.5
+
+
+def test_resume_goes_on(run, capsys):
+    assert cli.main(["train", "lenet5", "--data", "shapes", "--epochs", "3", "--quiet", "--out", str(run), "--resume"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+    assert len((run / "history.csv").read_text().splitlines()) == 4
+    assert cli.main(["train", "lenet5", "--data", "shapes", "--epochs", "3", "--quiet", "--out", str(run), "--resume", "--seed", "5"]) == 1
+    assert "another seed" in capsys.readouterr().err
+
+
+def test_info_and_summary(capsys):
+    assert cli.main(["info"]) == 0 and "instruction sets" in capsys.readouterr().out
+    assert cli.main(["summary", "lenet5"]) == 0
+    out = capsys.readouterr().out
+    assert "61,706" in out and "416,520" in out
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: None,
+        lambda p: p.mkdir(),
+        lambda p: (p.mkdir(), (p / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08broken")),
+        lambda p: (p.mkdir(), (p / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + b"\xff" * 12)),
+    ],
+    ids=["missing", "empty", "damaged gzip", "lying header"],
+)
+def test_bad_data_folder(make, tmp_path, capsys):
+    """One sentence, status 1, nothing half-written."""
+    folder, out = tmp_path / "data", tmp_path / "run"
+    make(folder)
+    assert cli.main(["train", "lenet5", "--data", str(folder), "--out", str(out), "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and captured.err.startswith("cnnpy train: ")
+    assert not out.exists()
+
+
+def test_bad_run_and_image(run, tmp_path, capsys):
+    assert cli.main(["test", str(tmp_path)]) == 1 and "is not a run folder" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text('{"model": 3}')
+    assert cli.main(["test", str(tmp_path)]) == 1 and "is damaged" in capsys.readouterr().err
+    (tmp_path / "x.png").write_text("no picture")
+    assert cli.main(["predict", str(run), str(tmp_path / "x.png")]) == 1 and "is not a readable image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["train"], ["train", "x"], ["train", "lenet5", "--epochs", "0"], ["train", "lenet5", "--lr", "nan"], ["summary", "lenet5", "--input", "3"]])
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.main(arguments)
+    assert e.value.code == 2 and "usage: cnnpy" in capsys.readouterr().err
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "cnnpy", "--help"], capture_output=True, text=True, check=True)
+    assert "train" in done.stdout and "COMMAND" in done.stdout

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from cnnpy import data, io, nn, optim, train
+from cnnpy.transforms import Normalize
+
+
+def tiny():
+    return nn.Sequential(nn.Conv2d(1, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 7 * 7, 4, rng=0))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return data.split(data.shapes(400, size=16, rng=0), [0.8, 0.2], rng=0)
+
+
+def fit(pictures, epochs, folder=None, model=None, **options):
+    model = model or tiny()
+    optimizer = optim.Adam(model.parameters(), lr=0.005)
+    callbacks = [train.Checkpoint(folder, keep=2)] if folder else []
+    history = train.fit(
+        model, *pictures, optimizer=optimizer, epochs=epochs, callbacks=callbacks, progress=False, transform=Normalize(60, 80), **options
+    )
+    return model, history
+
+
+def test_fit_learns(pictures):
+    model, history = fit(pictures, 12)
+    assert len(history) == 12 and history["loss"][-1] < history["loss"][0]
+    assert history["val_accuracy"][-1] > 0.5  # chance is 0.25
+    assert set(history.columns()) == {"epoch", "step", "lr", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+    result = train.evaluate(model, pictures[1], transform=Normalize(60, 80))
+    assert result["accuracy"] == history["val_accuracy"][-1]
+    assert train.predict(model, pictures[1].x, transform=Normalize(60, 80)).shape == (80, 4)
+
+
+def test_resume_equals_an_unbroken_run(pictures, tmp_path):
+    whole, history = fit(pictures, 5, tmp_path / "a")
+    fit(pictures, 2, tmp_path / "b")
+    resumed, again = fit(pictures, 5, tmp_path / "b", resume=tmp_path / "b")
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert history["loss"] == again["loss"] and history["val_loss"] == again["val_loss"]
+    same, _ = fit(pictures, 5, tmp_path / "b", resume=True)
+    assert all(np.array_equal(a, b) for a, b in zip(whole.state_dict().values(), same.state_dict().values(), strict=True))
+
+
+def test_checkpoints_kept_and_best(pictures, tmp_path):
+    _, history = fit(pictures, 5, tmp_path)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["best.safetensors", "step-00000020.safetensors", "step-00000025.safetensors"]
+    weights, optimizer, state = train.load_checkpoint(tmp_path / "best.safetensors")
+    assert set(weights) == set(tiny().state_dict()) and set(optimizer["state"]) == {0, 1, 2, 3}
+    best = max(history["val_accuracy"])
+    assert state["history"][-1]["val_accuracy"] == best
+    assert set(io.load(tmp_path / "best.safetensors")) > set(weights)
+
+
+def test_resume_passes_over_a_damaged_checkpoint(pictures, tmp_path, capsys):
+    fit(pictures, 3, tmp_path)
+    newest = tmp_path / "step-00000015.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-5])
+    _, history = fit(pictures, 3, tmp_path, resume=tmp_path)
+    assert len(history) == 3 and "step-00000015" in capsys.readouterr().out
+    for path in tmp_path.glob("step-*"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no usable checkpoint; damaged: step-"):
+        fit(pictures, 3, tmp_path, resume=tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path):
+    io.save({"a": np.ones(1)}, tmp_path / "x")
+    with pytest.raises(ValueError, match="is not a checkpoint of a training run"):
+        train.load_checkpoint(tmp_path / "x")
+
+
+def test_callbacks_and_errors(pictures):
+    seen = []
+
+    class Watch:
+        def on_epoch_begin(self, epoch):
+            seen.append(("begin", epoch))
+
+        def on_batch_end(self, step, logs):
+            if step == 7:
+                raise RuntimeError("enough")
+
+        def on_epoch_end(self, epoch, logs):
+            seen.append(("end", epoch))
+
+    model = tiny()
+    with pytest.raises(RuntimeError, match="enough"):
+        train.fit(model, *pictures, optimizer=optim.SGD(model.parameters(), 0.1), epochs=3, callbacks=[Watch()], progress=False)
+    assert seen == [("begin", 0), ("end", 1), ("begin", 1)]
+    for options, text in (({"epochs": -1}, "epochs is -1"), ({"epochs": 1, "metrics": ("f1",)}, "metrics holds 'f1'"), ({"epochs": 1, "resume": True}, "resume is True")):
+        with pytest.raises(ValueError, match=text):
+            train.fit(model, *pictures, optimizer=optim.SGD(model.parameters(), 0.1), progress=False, **options)
+
+
+def test_progress_bar(pictures, capsys):
+    model = tiny()
+    train.fit(model, *pictures, optimizer=optim.SGD(model.parameters(), 0.1), epochs=1)
+    assert "epoch 1/1" in capsys.readouterr().err
+
+
+def test_history_csv(tmp_path):
+    history = train.History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25, "val_loss": 1.0}])
+    history.save_csv(tmp_path / "h.csv")
+    assert (tmp_path / "h.csv").read_text() == "epoch,loss,val_loss\n1,0.5,\n2,0.25,1.0\n"
+    assert "0.25" in repr(history) and "<table>" in history._repr_html_() and history[-1]["epoch"] == 2
