@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli")
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "Tensor",
     "functional",
     "no_grad",

@@ -4,20 +4,18 @@ An operation is described once, by :class:`Operation`: its name, its array argum
 tests and the compiler all read that description. A tape node is exactly one such pair.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
-import inspect
 import itertools
 import threading
 from collections import namedtuple
+from typing import Any
 
 import numpy as np
 
 __all__ = ["OPERATIONS", "Operation", "Tensor", "no_grad", "operation"]
 
-OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: dict = {}  # name -> Operation
 
 
 class Operation:
@@ -47,8 +45,11 @@ class Operation:
         self.fresh = fresh
         self.forward = forward
         self.backward = None
-        self.Gradients = namedtuple(self.name.title().replace("_", "") + "Gradients", self.differentiable)
-        self.defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items() if p.default is not inspect.Parameter.empty}
+
+    @functools.cached_property
+    def Gradients(self):
+        """The named tuple that backward returns; made at first use, to keep the import short."""
+        return namedtuple(self.name.title().replace("_", "") + "Gradients", self.differentiable)
 
     def __repr__(self):
         return f"<operation {self.name}({', '.join(self.arrays)})>"
@@ -62,7 +63,7 @@ def operation(arrays, **description):
         OPERATIONS[op.name] = op
 
         @functools.wraps(forward)
-        def call(*args, **options):
+        def function(*args, **options):
             for a in args[0] if op.variadic else args:
                 if isinstance(a, Tensor):
                     return _record(op, args, options)
@@ -72,10 +73,11 @@ def operation(arrays, **description):
                         return _record(op, args, options)
             return forward(*args, **options)
 
-        def backward(function):
-            op.backward = function
-            return function
+        def backward(pair):
+            op.backward = pair
+            return pair
 
+        call: Any = function
         call.operation = op
         call.backward = backward
         return call
@@ -101,6 +103,8 @@ def no_grad():
 class _Node:
     """One recorded call: the pair, what it was given, and where its gradients go."""
 
+    template: Any
+    outputs: list
     __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "template", "versions")
 
     def __init__(self, op, inputs, arrays, options, cache):
@@ -137,7 +141,9 @@ class _Node:
             if tensor is None:
                 continue
             if tensor._version != version:
-                raise RuntimeError(f"{op.name}: {name} was changed after it was recorded, its gradient would be wrong; change it after backward()")
+                raise RuntimeError(
+                    f"{op.name}: {name} was changed after it was recorded, its gradient would be wrong; change it after backward()"
+                )
             if tensor.requires_grad and name in op.differentiable and name not in needs:
                 needs.append(name)
         dy = outputs[0] if self.template == 0 else _unflatten(self.template, iter(outputs))
@@ -352,11 +358,15 @@ class Tensor:
             self._accumulate(np.array(grad, self.dtype), fresh=True)
             return
         nodes = _reachable(self._node)
-        pending = {self._node: [None] * len(self._node.outputs)}
+        pending: dict = {self._node: [None] * len(self._node.outputs)}
         pending[self._node][self._slot] = grad.astype(self.dtype, copy=False)
         for node in nodes:
             outputs = pending.pop(node)
-            outputs = [np.zeros(s, t) if g is None else g for g, (s, t) in zip(outputs, node.outputs, strict=True)] if len(outputs) == 1 else outputs
+            outputs = (
+                [np.zeros(s, t) if g is None else g for g, (s, t) in zip(outputs, node.outputs, strict=True)]
+                if len(outputs) == 1
+                else outputs
+            )
             gradients = node.gradients(outputs)
             inputs = [t for t, n in zip(node.inputs, node.names, strict=False) if n in node.op.differentiable]
             for tensor, gradient in zip(inputs, gradients, strict=False):

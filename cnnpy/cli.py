@@ -99,7 +99,10 @@ def _train(args):
             seed=args.seed,
         )
     except KeyboardInterrupt:
-        print(f"\nstopped; continue with: cnnpy train {args.model} --data {args.data} --epochs {args.epochs} --out {folder} --resume", file=sys.stderr)
+        print(
+            f"\nstopped; continue with: cnnpy train {args.model} --data {args.data} --epochs {args.epochs} --out {folder} --resume",
+            file=sys.stderr,
+        )
         return 1
     if len(history):
         run.load_best(model)
@@ -196,8 +199,12 @@ def _parser():
     add("info", _info, "print version, instruction sets, threads and cache sizes")
     train = add("train", _train, "train a model and print its accuracy on the test part")
     train.add_argument("model", choices=MODELS)
-    train.add_argument("--data", default="digits", help="'digits' (scikit-learn), 'shapes' (generated) or a folder of MNIST's IDX files (default: digits)")
-    train.add_argument("--epochs", type=_positive, default=10, help="passes over the training part in all, also with --resume (default: 10)")
+    train.add_argument(
+        "--data", default="digits", help="'digits' (scikit-learn), 'shapes' (generated) or a folder of MNIST's IDX files (default: digits)"
+    )
+    train.add_argument(
+        "--epochs", type=_positive, default=10, help="passes over the training part in all, also with --resume (default: 10)"
+    )
     train.add_argument("--batch-size", type=_positive, default=64, help="samples a step (default: 64)")
     train.add_argument("--lr", type=_rate, help="learning rate at the start; falls linearly to a tenth (default: 0.002, sgd 0.05)")
     train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")
@@ -206,7 +213,10 @@ def _parser():
     train.add_argument("--threads", type=_positive, help="threads to use (default: all allowed); changes no bit of the result")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and of the order of samples (default: 0)")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
-    for name, text in (("validate", "evaluate a run's best checkpoint on its validation part"), ("test", "evaluate a run's best checkpoint on the test part")):
+    for name, text in (
+        ("validate", "evaluate a run's best checkpoint on its validation part"),
+        ("test", "evaluate a run's best checkpoint on the test part"),
+    ):
         add(name, _evaluate, text).add_argument("run", help="run folder")
     predict = add("predict", _predict, "classify image files with a run's best checkpoint")
     predict.add_argument("run", help="run folder")

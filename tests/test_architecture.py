@@ -117,7 +117,14 @@ def test_files_stay_short():
 
 
 def test_nothing_speaks_of_this_machine():
-    for path in [*MODULES, *CSRC.rglob("*.*"), *(ROOT / "tests").rglob("*.py"), ROOT / "README.md", ROOT / "pyproject.toml", ROOT / "setup.py"]:
+    for path in [
+        *MODULES,
+        *CSRC.rglob("*.*"),
+        *(ROOT / "tests").rglob("*.py"),
+        ROOT / "README.md",
+        ROOT / "pyproject.toml",
+        ROOT / "setup.py",
+    ]:
         text = path.read_text()
         for word in ("/wo" + "rk/", "/tm" + "p/", "pypi" + ".org"):
             assert word not in text, f"{path}: {word}"
@@ -129,7 +136,7 @@ def test_import_is_light():
     import sys
 
     code = "import sys, numpy; before = set(sys.modules); import cnnpy; print(*sorted(m.split('.')[0] for m in set(sys.modules) - before))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
     assert not set(out.split()) & {"tqdm", "safetensors", "PIL", "sklearn", "matplotlib", "pooch", "scipy"}
 
 

@@ -78,7 +78,18 @@ def test_bad_run_and_image(run, tmp_path, capsys):
     assert cli.main(["predict", str(run), str(tmp_path / "x.png")]) == 1 and "is not a readable image" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["nothing"], ["train"], ["train", "x"], ["train", "lenet5", "--epochs", "0"], ["train", "lenet5", "--lr", "nan"], ["summary", "lenet5", "--input", "3"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["train"],
+        ["train", "x"],
+        ["train", "lenet5", "--epochs", "0"],
+        ["train", "lenet5", "--lr", "nan"],
+        ["summary", "lenet5", "--input", "3"],
+    ],
+)
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as e:
         cli.main(arguments)
@@ -86,5 +97,5 @@ def test_wrong_usage_is_status_2(arguments, capsys):
 
 
 def test_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "cnnpy", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-m", "cnnpy", "--help"], capture_output=True, text=True, check=True)
     assert "train" in done.stdout and "COMMAND" in done.stdout

@@ -14,7 +14,9 @@ def _serve(connection):
     """A side's process: ('make', side, workload, threads) -> ok; ('turn',) -> times of the repetitions; ('value',) -> the result."""
     from cnnpy.bench.workloads import make
 
-    call = None
+    def call() -> object:
+        raise RuntimeError("nothing was made yet")
+
     while True:
         try:
             message = connection.recv()
@@ -31,7 +33,8 @@ def _serve(connection):
                 connection.send(np.asarray(result, np.float32))
             else:
                 call()
-                times, end = [], time.perf_counter() + TURN_SECONDS
+                times: list = []
+                end = time.perf_counter() + TURN_SECONDS
                 while not times or time.perf_counter() < end:
                     begin = time.perf_counter()
                     call()

@@ -21,7 +21,9 @@ def _header(against):
 
     c = config()
     versions = [f"{p} {importlib.metadata.version(p)}" for p in ("numpy", *against)]
-    print(f"cnnpy on {c['isa']}, {c['processors']} processors, L1 {c['l1'] >> 10} KB, L2 {c['l2'] >> 10} KB, L3 {c['l3'] >> 10} KB; {', '.join(versions)}")
+    print(
+        f"cnnpy on {c['isa']}, {c['processors']} processors, L1 {c['l1'] >> 10} KB, L2 {c['l2'] >> 10} KB, L3 {c['l3'] >> 10} KB; {', '.join(versions)}"
+    )
     try:
         with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
             print(f"huge pages: {file.read().strip()}")
@@ -31,7 +33,7 @@ def _header(against):
 
 def _fresh(code, runs=11):
     """Median seconds that `code` prints in fresh interpreters."""
-    times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(runs)]
+    times = [float(subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(runs)]
     return float(np.median(times))
 
 
@@ -43,12 +45,17 @@ def _machine(sides, threads):
     lanes = {"base": 4, "avx2": 8, "avx512": 16}[config()["isa"]]
     peak = 2 * 200_000 * 8 * lanes * threads / t["cnnpy"]
     t, _ = measure(ours, ("stream",), threads, turns=3)
-    print(f"{threads} threads: multiply-add ceiling {peak / 1e9:.0f} GF/s; stream (read + write, one thread) {2 * 4 * 2**24 / t['cnnpy'] / 1e9:.0f} GB/s")
+    print(
+        f"{threads} threads: multiply-add ceiling {peak / 1e9:.0f} GF/s; stream (read + write, one thread) {2 * 4 * 2**24 / t['cnnpy'] / 1e9:.0f} GB/s"
+    )
     return peak
 
 
 def _conv(sides, threads, peak):
-    print(f"\nconvolution, {threads} threads: GF/s (fraction of the ceiling)" + ("; ratio = best peer's time / ours" if len(sides) > 1 else ""))
+    print(
+        f"\nconvolution, {threads} threads: GF/s (fraction of the ceiling)"
+        + ("; ratio = best peer's time / ours" if len(sides) > 1 else "")
+    )
     for shape in W.CONV:
         n, c, k, size, window, stride, groups = shape
         row = f"n{n:<3d} {c:4d}->{k:<4d} @{size:<3d} k{window} s{stride} g{groups:<3d}"
@@ -74,7 +81,9 @@ def _agree(values, bound=1e-3):
 def _lenet(sides, threads, peak):
     for batch in (1, 64):
         times, values = measure(sides, ("lenet", batch), threads)
-        row = f"LeNet-5 training step (forward, backward, SGD with momentum), batch {batch}, {threads} threads: {times['cnnpy'] * 1e3:.3f} ms"
+        row = (
+            f"LeNet-5 training step (forward, backward, SGD with momentum), batch {batch}, {threads} threads: {times['cnnpy'] * 1e3:.3f} ms"
+        )
         for name, t in times.items():
             if name != "cnnpy":
                 row += f"; {name} {t * 1e3:.3f} ms, {t / times['cnnpy']:.2f}x"
@@ -90,8 +99,9 @@ def _calls(sides):
         print(f"{name}: {t['cnnpy'] * 1e3:.2f} us a call")
     code = "import numpy, time; t = time.perf_counter(); import cnnpy; print(time.perf_counter() - t)"
     print(f"import cnnpy after numpy: {_fresh(code) * 1e3:.1f} ms (median of 11 fresh interpreters)")
-    spec = importlib.util.find_spec("cnnpy")
-    folder = os.path.dirname(spec.origin)
+    import cnnpy
+
+    folder = os.path.dirname(cnnpy.__file__)
     size = sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(folder) for f in files if not f.endswith(".pyc"))
     print(f"installed size: {size / 2**20:.2f} MB")
 

@@ -149,10 +149,11 @@ def make(side, workload, threads):
         import cnnpy
 
         cnnpy.set_num_threads(threads)
-        makers = {"conv": _our_conv, "lenet": _our_lenet, "probe": lambda: _probe(threads), "stream": _stream, "call": _call}
+        makers: dict = {"conv": _our_conv, "lenet": _our_lenet, "probe": lambda: _probe(threads), "stream": _stream, "call": _call}
         return makers[kind](*rest)
     import torch
 
     torch.set_num_threads(threads)
     layout = torch.channels_last if side.endswith("nhwc") else torch.contiguous_format
-    return {"conv": _torch_conv, "lenet": _torch_lenet}[kind](*rest, layout)
+    theirs: dict = {"conv": _torch_conv, "lenet": _torch_lenet}
+    return theirs[kind](*rest, layout)

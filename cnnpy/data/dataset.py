@@ -1,5 +1,7 @@
 """Data sets in memory."""
 
+import itertools
+
 import numpy as np
 
 __all__ = ["ArrayDataset", "split"]
@@ -8,19 +10,21 @@ __all__ = ["ArrayDataset", "split"]
 class ArrayDataset:
     """Arrays whose first axes are the samples.
 
-    Parameters
-    ----------
-    x : ndarray, shape (N, ...)
-    y : ndarray, shape (N,)
-    classes : sequence of str, optional
-        Names of the classes.
+        Parameters
+        ----------
+        x : ndarray, shape (N, ...)
+        y : ndarray, shape (N,)
+        classes : sequence of str, optional
+            Names of the classes.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cnnpy.data import ArrayDataset
-    >>> len(ArrayDataset(np.zeros((3, 1, 8, 8)), np.zeros(3, int)))
-    3
+        Examples
+        --------
+        >>> import itertools
+
+    import numpy as np
+        >>> from cnnpy.data import ArrayDataset
+        >>> len(ArrayDataset(np.zeros((3, 1, 8, 8)), np.zeros(3, int)))
+        3
     """
 
     def __init__(self, x, y, classes=None):
@@ -61,4 +65,4 @@ def split(dataset, fractions, rng=0):
         raise ValueError(f"split: fractions is {fractions}, expected numbers from 0 to 1 that sum to at most 1")
     order = np.random.default_rng(rng).permutation(len(dataset))
     ends = np.rint(np.cumsum([0.0, *fractions]) * len(dataset)).astype(int)
-    return [dataset.subset(np.sort(order[a:b])) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [dataset.subset(np.sort(order[a:b])) for a, b in itertools.pairwise(ends)]

@@ -100,7 +100,10 @@ def tanh(x, *, out=None, return_cache=False):
 def tanh_backward(dy, x, *, cache=None, needs=None):
     """Gradient of :func:`tanh`: ``dx = dy * (1 - y^2)``."""
     return single(
-        "tanh_backward", tanh.operation.Gradients, needs, lambda: _core.tanh_backward(dy, _core.tanh_forward(x, None) if cache is None else cache)
+        "tanh_backward",
+        tanh.operation.Gradients,
+        needs,
+        lambda: _core.tanh_backward(dy, _core.tanh_forward(x, None) if cache is None else cache),
     )
 
 

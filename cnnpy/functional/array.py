@@ -6,6 +6,7 @@ rounds each result exactly; sums and products are the C core's, whose order does
 
 import builtins
 import math
+from typing import Any
 
 import numpy as np
 
@@ -55,16 +56,17 @@ def _floats(*arrays):
 
 
 def _binary(name, forward, partials, doc):
-    def call(a, b):
+    def function(a, b):
         return forward(_in(a), _in(b))
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
-    call = operation("a b", fresh=False)(call)
-    Gradients = call.operation.Gradients
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    call: Any = operation("a b", fresh=False)(function)
+    op = call.operation
 
     def backward(dy, a, b, *, cache=None, needs=None):
         dy, a, b = _in(dy), _in(a), _in(b)
+        Gradients = op.Gradients
         mask = select(f"{name}_backward", Gradients, needs)
         return Gradients(
             _to_shape(partials[0](dy, a, b), a) if mask & 1 else None,
@@ -95,13 +97,13 @@ maximum, maximum_backward = _binary(
 
 
 def _unary(name, forward, derivative, doc):
-    def call(x, *, return_cache=False):
+    def function(x, *, return_cache=False):
         y = forward(_in(x))
         return (y, y) if return_cache else y
 
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = doc
-    call = operation("x", caches=True)(call)
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    call: Any = operation("x", caches=True)(function)
 
     def backward(dy, x, *, cache=None, needs=None):
         dy, x = _in(dy), _in(x)
@@ -134,9 +136,7 @@ def power(x, *, exponent):
 def power_backward(dy, x, *, exponent, cache=None, needs=None):
     """Gradient of :func:`power`."""
     x = _in(x)
-    return single(
-        "power_backward", power.operation.Gradients, needs, lambda: _in(dy) * (exponent * np.power(x, exponent - 1))
-    )
+    return single("power_backward", power.operation.Gradients, needs, lambda: _in(dy) * (exponent * np.power(x, exponent - 1)))
 
 
 @operation("a b")
@@ -227,11 +227,13 @@ def mean_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     x = _in(x)
     axes = _axes("mean", x, axis)
     count = builtins.max(1, math.prod(x.shape[a] for a in axes))
-    return single("mean_backward", mean.operation.Gradients, needs, lambda: _spread(np.true_divide(_in(dy), count, dtype=_floats(x)), x, axes))
+    return single(
+        "mean_backward", mean.operation.Gradients, needs, lambda: _spread(np.true_divide(_in(dy), count, dtype=_floats(x)), x, axes)
+    )
 
 
 @operation("x")
-def max(x, axis=None, *, keepdims=False):  # noqa: F811
+def max(x, axis=None, *, keepdims=False):
     """Maximum over axes; the gradient goes to the first one in C order."""
     x = _in(x)
     return _in(np.max(x, axis=_axes("max", x, axis), keepdims=keepdims))

@@ -95,7 +95,9 @@ def _check_algorithm(function, algorithm):
 def _define(d):
     name = f"conv{d}d"
 
-    def forward(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros", flip=False, algorithm="auto", out=None):
+    def forward(
+        x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros", flip=False, algorithm="auto", out=None
+    ):
         if algorithm != "auto":
             _check_algorithm(name, algorithm)
         return _core.conv_forward(d, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, out)
@@ -104,12 +106,26 @@ def _define(d):
     forward.__name__ = forward.__qualname__ = name
     forward.__doc__ = _FORWARD.format(d=d, axes=axes, window=window, outputs=outputs)
     call = operation("x weight bias?")(forward)
-    Gradients = call.operation.Gradients
+    op = call.operation
 
     def backward(
-        dy, x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros", flip=False, algorithm="auto", cache=None, needs=None
+        dy,
+        x,
+        weight,
+        bias=None,
+        *,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        padding_mode="zeros",
+        flip=False,
+        algorithm="auto",
+        cache=None,
+        needs=None,
     ):
         _check_algorithm(f"{name}_backward", algorithm)
+        Gradients = op.Gradients
         mask = select(f"{name}_backward", Gradients, needs)
         return gradients(
             Gradients, _core.conv_backward(d, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, mask)

@@ -4,7 +4,20 @@ from cnnpy import _core
 from cnnpy.autograd import operation
 from cnnpy.functional._pair import select
 
-__all__ = [f"{kind}_pool{d}d{suffix}" for kind in ("avg", "max") for d in (1, 2, 3) for suffix in ("", "_backward")]
+__all__ = [
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "avg_pool3d",
+    "avg_pool3d_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool3d",
+    "max_pool3d_backward",
+]
 
 _COMMON = """
 Parameters
@@ -76,11 +89,10 @@ def _define_max(d):
         return (result if return_indices else result[0]), result[1]
 
     call = operation("x", caches=True)(_named(forward, name, _MAX, d))
-    Gradients = call.operation.Gradients
+    op = call.operation
 
-    def backward(
-        dy, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, cache=None, needs=None
-    ):
+    def backward(dy, x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, cache=None, needs=None):
+        Gradients = op.Gradients
         if not select(f"{name}_backward", Gradients, needs):
             return Gradients(None)
         if isinstance(dy, tuple):
@@ -100,9 +112,10 @@ def _define_avg(d):
         return _core.pool_forward(d, 1, x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, False)
 
     call = operation("x")(_named(forward, name, _AVG, d))
-    Gradients = call.operation.Gradients
+    op = call.operation
 
     def backward(dy, x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, cache=None, needs=None):
+        Gradients = op.Gradients
         if not select(f"{name}_backward", Gradients, needs):
             return Gradients(None)
         return Gradients(_core.pool_backward(d, 1, dy, x, None, kernel_size, stride, padding, 1, ceil_mode, count_include_pad))

@@ -15,7 +15,19 @@ from cnnpy.io.atomic import atomic_write
 
 __all__ = ["load", "load_metadata", "save"]
 
-_NAMES = {"f4": "F32", "f8": "F64", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u1": "U8", "u2": "U16", "u4": "U32", "u8": "U64"}
+_NAMES = {
+    "f4": "F32",
+    "f8": "F64",
+    "f2": "F16",
+    "i8": "I64",
+    "i4": "I32",
+    "i2": "I16",
+    "i1": "I8",
+    "u1": "U8",
+    "u2": "U16",
+    "u4": "U32",
+    "u8": "U64",
+}
 _NAMES["b1"] = "BOOL"
 _ITEM = {name: int(code[1]) for code, name in _NAMES.items()} | {"BF16": 2}
 _LONGEST_HEADER, _MOST_TENSORS, _FORMAT = 16 << 20, 100_000, "1"
@@ -50,7 +62,7 @@ def save(tensors, path, metadata=None):
             raise TypeError(f"save: metadata holds {key!r}: {type(value).__name__}, expected str to str")
     digest = hashlib.sha256()
     for array in arrays.values():
-        digest.update(array.tobytes() if array.ndim == 0 or not array.size else memoryview(array).cast("B"))
+        digest.update(array.tobytes() if array.ndim == 0 or not array.size else array.data.cast("B"))
     header: dict = {"__metadata__": {**(metadata or {}), "cnnpy.format": _FORMAT, "cnnpy.sha256": digest.hexdigest()}}
     at = 0
     for name, array in arrays.items():
@@ -60,7 +72,14 @@ def save(tensors, path, metadata=None):
     text += b" " * (-len(text) % 8)
     if len(text) > _LONGEST_HEADER or len(arrays) > _MOST_TENSORS:
         raise ValueError(f"save: {len(arrays)} arrays with {len(text)} bytes of names are more than the format's readers accept")
-    atomic_write(path, [len(text).to_bytes(8, "little"), text, *(a.tobytes() if not a.size or a.ndim == 0 else memoryview(a).cast("B") for a in arrays.values())])
+    atomic_write(
+        path,
+        [
+            len(text).to_bytes(8, "little"),
+            text,
+            *(a.tobytes() if not a.size or a.ndim == 0 else a.data.cast("B") for a in arrays.values()),
+        ],
+    )
 
 
 def _unique(pairs):

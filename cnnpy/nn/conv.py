@@ -1,6 +1,7 @@
 """Convolution layers."""
 
 import math
+from collections.abc import Callable
 
 from cnnpy import functional as F
 from cnnpy.nn.init import fan_in_uniform, generator
@@ -15,6 +16,7 @@ def per_axis(value, d):
 
 class _Conv(Module):
     rank = 0
+    function: Callable
 
     def __init__(
         self,

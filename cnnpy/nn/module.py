@@ -28,6 +28,12 @@ class Module:
     saved but not trained. Calling the module calls ``forward``.
     """
 
+    _parameters: dict
+    _buffers: dict
+    _modules: dict
+    _forward_hooks: list
+    training: bool
+
     def __init__(self):
         object.__setattr__(self, "_parameters", {})
         object.__setattr__(self, "_buffers", {})
@@ -35,7 +41,7 @@ class Module:
         object.__setattr__(self, "_forward_hooks", [])
         object.__setattr__(self, "training", True)
 
-    def forward(self, *args):
+    def forward(self, *args, **options):
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
 
     def __call__(self, *args, **options):

@@ -1,5 +1,7 @@
 """Pooling layers."""
 
+from collections.abc import Callable
+
 from cnnpy import functional as F
 from cnnpy.nn.module import Module
 
@@ -7,10 +9,18 @@ __all__ = ["AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d", "MaxPool2d", "Max
 
 
 class _MaxPool(Module):
+    function: Callable
+
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
         super().__init__()
         self.kernel_size = kernel_size
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode, "return_indices": return_indices}
+        self.options = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "ceil_mode": ceil_mode,
+            "return_indices": return_indices,
+        }
 
     def forward(self, x):
         return self.function(x, self.kernel_size, **self.options)

@@ -98,7 +98,9 @@ class Optimizer:
         """Options, and state by the parameter's number; arrays are copies."""
         numbers = {id(p): i for i, p in enumerate(self._parameters())}
         return {
-            "groups": [{k: v for k, v in g.items() if k != "params"} | {"params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups],
+            "groups": [
+                {k: v for k, v in g.items() if k != "params"} | {"params": [numbers[id(p)] for p in g["params"]]} for g in self.param_groups
+            ],
             "state": {
                 numbers[key]: {k: np.array(v) if isinstance(v, np.ndarray) else v for k, v in s.items()} for key, s in self.state.items()
             },
@@ -114,7 +116,9 @@ class Optimizer:
             p = params[int(number)]
             for key, value in values.items():
                 if isinstance(value, np.ndarray) and value.shape != p.shape:
-                    raise ValueError(f"{type(self).__name__}.load_state_dict: {key} of parameter {number} has shape {value.shape}, expected {p.shape}")
+                    raise ValueError(
+                        f"{type(self).__name__}.load_state_dict: {key} of parameter {number} has shape {value.shape}, expected {p.shape}"
+                    )
             loaded[id(p)] = {k: np.array(v, p.dtype, order="C") if isinstance(v, np.ndarray) else v for k, v in values.items()}
         for group, saved in zip(self.param_groups, state["groups"], strict=True):
             group.update(self._checked({k: v for k, v in saved.items() if k in self.limits}))

@@ -7,7 +7,7 @@ from cnnpy.autograd import Tensor
 __all__ = ["gradcheck"]
 
 
-def gradcheck(fn, *arrays, step=1e-6, entries=200, rng=0):
+def gradcheck(fn, *given, step=1e-6, entries=200, rng=0):
     """Compares gradients with central differences in float64.
 
     ``fn(*tensors)`` is weighted by fixed random numbers to one value; its gradient in every array, or in `entries` random entries of a
@@ -17,7 +17,7 @@ def gradcheck(fn, *arrays, step=1e-6, entries=200, rng=0):
     ----------
     fn : callable
         Takes Tensors, returns a Tensor or a tuple of Tensors.
-    arrays : array_like
+    given : array_like
         Real arrays are differentiated, others passed on.
     step : float
     entries : int
@@ -37,7 +37,7 @@ def gradcheck(fn, *arrays, step=1e-6, entries=200, rng=0):
     True
     """
     rng = np.random.default_rng(rng)
-    arrays = [np.array(a, np.float64) if np.asarray(a).dtype.kind == "f" else a for a in arrays]
+    arrays = [np.array(a, np.float64) if np.asarray(a).dtype.kind == "f" else a for a in given]
     real = [isinstance(a, np.ndarray) and a.dtype == np.float64 for a in arrays]
     weights = None
 

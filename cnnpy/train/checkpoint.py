@@ -71,7 +71,7 @@ def newest(folder):
     folder = Path(folder)
     inner = folder / "checkpoints"
     folder = inner if inner.is_dir() else folder
-    damaged = []
+    damaged: list = []
     for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
         try:
             load_checkpoint(path)

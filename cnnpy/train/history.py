@@ -34,7 +34,9 @@ class History:
 
     def _cells(self):
         heads = self.columns()
-        return heads, [["" if r.get(h) is None else f"{r[h]:.4g}" if isinstance(r[h], float) else str(r[h]) for h in heads] for r in self.rows]
+        return heads, [
+            ["" if r.get(h) is None else f"{r[h]:.4g}" if isinstance(r[h], float) else str(r[h]) for h in heads] for r in self.rows
+        ]
 
     def __repr__(self):
         heads, cells = self._cells()

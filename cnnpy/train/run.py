@@ -65,7 +65,9 @@ class Run:
 
     def parts(self):
         """Training and validation part: a fixed random share of the training files is never trained on."""
-        train, validation = data.split(load_data(self.config["data"], "train"), [1 - VALIDATION_SHARE, VALIDATION_SHARE], rng=self.config["seed"])
+        train, validation = data.split(
+            load_data(self.config["data"], "train"), [1 - VALIDATION_SHARE, VALIDATION_SHARE], rng=self.config["seed"]
+        )
         return train, validation
 
     def load_best(self, model):

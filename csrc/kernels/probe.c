@@ -17,7 +17,7 @@ static void probe_block(void *context, long block, int worker)
     const vec a = vec_fill(REAL(0.999)), b = vec_fill(REAL(0.001));
     vec chain[CHAINS];
     for (int i = 0; i < CHAINS; i++)
-        chain[i] = vec_fill((real)i);
+        chain[i] = vec_fill((real)(s->rounds + i)); /* nothing that could be computed beforehand */
     for (long r = 0; r < s->rounds; r++)
         UNROLL for (int i = 0; i < CHAINS; i++)
             chain[i] = vec_madd(a, chain[i], b);

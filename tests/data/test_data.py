@@ -41,7 +41,7 @@ BAD = {
 def test_bad_idx_is_one_sentence(tmp_path, kind):
     path = tmp_path / "bad"
     path.write_bytes(BAD[kind])
-    with pytest.raises(ValueError, match="read_idx: .*bad") as e:
+    with pytest.raises(ValueError, match=r"read_idx: .*bad") as e:
         data.read_idx(path)
     assert "\n" not in str(e.value)
 

@@ -41,7 +41,12 @@ def test_ramp_options():
 
 @pytest.mark.parametrize(
     ("mode", "row"),
-    [("reflect", [0, -6, -6, -6, 0]), ("symmetric", [-3, -6, -6, -6, -3]), ("replicate", [-3, -6, -6, -6, -3]), ("circular", [9, -6, -6, -6, 9])],
+    [
+        ("reflect", [0, -6, -6, -6, 0]),
+        ("symmetric", [-3, -6, -6, -6, -3]),
+        ("replicate", [-3, -6, -6, -6, -3]),
+        ("circular", [9, -6, -6, -6, 9]),
+    ],
 )
 def test_m24_padding_modes(mode, row):
     same(F.conv2d(X, K, padding=1, padding_mode=mode), [row] * 5)

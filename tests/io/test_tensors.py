@@ -73,7 +73,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_files_are_one_sentence(tmp_path, kind):
     (tmp_path / "bad").write_bytes(BAD[kind])
-    with pytest.raises(ValueError, match="load: .*bad") as e:
+    with pytest.raises(ValueError, match=r"load: .*bad") as e:
         io.load(tmp_path / "bad")
     assert "\n" not in str(e.value) and len(str(e.value)) < 500
 
@@ -139,7 +139,7 @@ def test_kill_while_saving(tmp_path):
             print(i, flush=True)
     """
     for round_ in range(8):
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "x")], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-P", "-c", textwrap.dedent(code), str(tmp_path / "x")], stdout=subprocess.PIPE, text=True)
         for _ in range(3 + 5 * round_):
             process.stdout.readline()
         process.kill()

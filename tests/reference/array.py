@@ -92,6 +92,9 @@ BACKWARD = {
     "getitem": _getitem_backward,
     "concatenate": lambda dy, arrays, axis=0: (np.split(dy, np.cumsum([a.shape[axis] for a in arrays])[:-1], axis),),
     "stack": lambda dy, arrays, axis=0: ([np.take(dy, i, axis) for i in range(len(arrays))],),
-    "where": lambda dy, condition, a, b: (_unbroadcast(np.where(condition, dy, 0), np.shape(a)), _unbroadcast(np.where(condition, 0, dy), np.shape(b))),
+    "where": lambda dy, condition, a, b: (
+        _unbroadcast(np.where(condition, dy, 0), np.shape(a)),
+        _unbroadcast(np.where(condition, 0, dy), np.shape(b)),
+    ),
     "channels_last": lambda dy, x: (dy,),
 }

@@ -168,7 +168,14 @@ def flipping(rng, dtype, integers=True, small=False):
 
 def indexing(rng, dtype, integers=True, small=False):
     x = numbers(rng, (5, 4), dtype, integers)
-    choices = [2, (slice(None), 1), slice(1, 4), ([0, 0, 3],), (Ellipsis, None, slice(None, None, 2)), np.array([True, False, True, True, False])]
+    choices = [
+        2,
+        (slice(None), 1),
+        slice(1, 4),
+        ([0, 0, 3],),
+        (Ellipsis, None, slice(None, None, 2)),
+        np.array([True, False, True, True, False]),
+    ]
     return (x,), {"index": choices[rng.integers(len(choices))]}
 
 

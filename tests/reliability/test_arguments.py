@@ -12,7 +12,12 @@ import pytest
 from cnnpy.autograd import OPERATIONS
 from tests.reliability.cases import CASES
 
-CORE = [n for n in CASES if n.startswith(("conv", "max_pool", "avg_pool")) or n in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "linear", "cross_entropy")]
+CORE = [
+    n
+    for n in CASES
+    if n.startswith(("conv", "max_pool", "avg_pool"))
+    or n in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "linear", "cross_entropy")
+]
 
 
 class Lying:
@@ -40,7 +45,25 @@ BAD_ARRAYS = {
     "string": "nothing",
     "a set": {1, 2},
 }
-BAD_INTEGERS = [0, -1, 2**31, 2**63 - 1, 2**64, 10**30, -(2**63), True, 1.0, float("nan"), "2", None, (), (1,) * 7, [1.5], b"1", LyingIndex()]
+BAD_INTEGERS = [
+    0,
+    -1,
+    2**31,
+    2**63 - 1,
+    2**64,
+    10**30,
+    -(2**63),
+    True,
+    1.0,
+    float("nan"),
+    "2",
+    None,
+    (),
+    (1,) * 7,
+    [1.5],
+    b"1",
+    LyingIndex(),
+]
 BAD_STRINGS = ["sam", "SAME", "", b"same", 3.5, {}]
 INTEGER_OPTIONS = {"stride", "dilation", "groups", "kernel_size", "axis", "ignore_index"}
 LEGAL = {("stride", "None"), ("axis", "0"), ("axis", "-1"), ("ignore_index", "0"), ("ignore_index", "-1"), ("padding", "0")}
@@ -61,7 +84,9 @@ def check(function, name, argument, value, *args, **options):
     except (TypeError, ValueError, MemoryError) as error:
         text = str(error)
         assert name.removesuffix("_backward") in text, f"{name}, {argument}={value!r}: the message does not name the function: {text}"
-        assert not isinstance(error, MemoryError) or "no memory" in text or "too large" in text or "too many" in text or "memory limit" in text
+        assert (
+            not isinstance(error, MemoryError) or "no memory" in text or "too large" in text or "too many" in text or "memory limit" in text
+        )
         return True
     except RuntimeError as error:
         assert isinstance(value, (Lying, LyingIndex)), error
@@ -100,7 +125,9 @@ def flat(result):
     return [r for r in (result if isinstance(result, tuple) else (result,)) if r is not None]
 
 
-@pytest.mark.parametrize("name", [n for n in CORE if set(inspect.signature(OPERATIONS[n].forward).parameters) & (INTEGER_OPTIONS | {"padding"})])
+@pytest.mark.parametrize(
+    "name", [n for n in CORE if set(inspect.signature(OPERATIONS[n].forward).parameters) & (INTEGER_OPTIONS | {"padding"})]
+)
 def test_options(name):
     op = OPERATIONS[name]
     arrays, options = sample(name)
@@ -114,7 +141,10 @@ def test_options(name):
                 if isinstance(bad, (bool, float, str, bytes, tuple, list)) or bad in (2**64, 10**30, -(2**63)):
                     assert refused, f"{label}: {option}={bad!r} was accepted"
                 if not refused and label == name:
-                    assert (option, str(bad)) in LEGAL or bad == 2**31 or option in ("stride", "ignore_index", "axis", "padding"), (option, bad)
+                    assert (option, str(bad)) in LEGAL or bad == 2**31 or option in ("stride", "ignore_index", "axis", "padding"), (
+                        option,
+                        bad,
+                    )
     for option in {"padding", "padding_mode", "reduction", "algorithm"} & set(accepts):
         for bad in BAD_STRINGS:
             assert check(op.forward, name, option, bad, *arrays, **{**options, option: bad}), f"{name}: {option}={bad!r} was accepted"

@@ -131,6 +131,8 @@ def test_multiprocessing(method):
     queue = context.Queue()
     child = context.Process(target=_child, args=(queue,))
     child.start()
-    assert queue.get(timeout=60) == float(F.conv2d(np.ones((2, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32), padding=1).sum())
+    assert queue.get(timeout=60) == float(
+        F.conv2d(np.ones((2, 16, 20, 20), np.float32), np.ones((16, 16, 3, 3), np.float32), padding=1).sum()
+    )
     child.join(30)
     assert child.exitcode == 0

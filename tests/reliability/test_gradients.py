@@ -21,7 +21,10 @@ def test_gradcheck(name, rng):
         if op.variadic:
             error = gradcheck(lambda *a: call(list(a), **options), *arrays[0], entries=20)  # noqa: B023
         elif name in ("getitem", "cross_entropy", "where") or any(a is None for a in arrays):
-            fixed = [None if a is not None and np.asarray(a).dtype.kind == "f" and n in op.differentiable else (a,) for a, n in zip(arrays, op.arrays, strict=True)]
+            fixed = [
+                None if a is not None and np.asarray(a).dtype.kind == "f" and n in op.differentiable else (a,)
+                for a, n in zip(arrays, op.arrays, strict=True)
+            ]
             free = [a for a, f in zip(arrays, fixed, strict=True) if f is None]
 
             def run(*tensors, fixed=fixed, options=options):

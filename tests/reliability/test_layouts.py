@@ -92,7 +92,7 @@ def test_out(name, rng):
     frozen = np.empty_like(wanted)
     frozen.flags.writeable = False
     for bad, error, text in [
-        (np.empty(wanted.shape + (1,), np.float32), ValueError, "out has shape"),
+        (np.empty((*wanted.shape, 1), np.float32), ValueError, "out has shape"),
         (np.empty(wanted.shape, np.float64), TypeError, "out has dtype float64"),
         (frozen, ValueError, "out is read-only"),
         (np.broadcast_to(np.zeros((), np.float32), wanted.shape), ValueError, "out"),
@@ -108,6 +108,6 @@ def test_channels_last_in_channels_last_out():
     x = F.channels_last(np.ones((2, 5, 6, 7), np.float32))
     assert x.strides == (5 * 6 * 7 * 4, 4, 7 * 5 * 4, 5 * 4)
     for y in (F.conv2d(x, np.ones((8, 5, 3, 3), np.float32)), F.max_pool2d(x, 2), F.avg_pool2d(x, 2), F.relu(x), F.tanh(x)):
-        n, c, h, w = y.shape
+        _, c, h, w = y.shape
         assert y.strides == (c * h * w * 4, 4, w * c * 4, c * 4)
     assert F.conv2d(np.ones((2, 5, 6, 7), np.float32), np.ones((8, 5, 3, 3), np.float32)).flags.c_contiguous

@@ -13,7 +13,7 @@ import numpy as np
 def run(code, after, *arguments):
     """Starts Python on `code`, sends SIGINT `after` seconds past its first line of output, returns (seconds it took to end, output)."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-P", "-c", textwrap.dedent(code), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     process.stdout.readline()
     time.sleep(after)
@@ -49,7 +49,21 @@ def test_in_training(tmp_path):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
 
     def command(folder, *extra):
-        return [sys.executable, "-m", "cnnpy", "train", "lenet5", "--data", "shapes", "--epochs", "3", "--quiet", "--out", str(folder), *extra]
+        return [
+            sys.executable,
+            "-m",
+            "cnnpy",
+            "train",
+            "lenet5",
+            "--data",
+            "shapes",
+            "--epochs",
+            "3",
+            "--quiet",
+            "--out",
+            str(folder),
+            *extra,
+        ]
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run(command(whole), check=True, capture_output=True, env=environment)

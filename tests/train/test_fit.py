@@ -92,7 +92,11 @@ def test_callbacks_and_errors(pictures):
     with pytest.raises(RuntimeError, match="enough"):
         train.fit(model, *pictures, optimizer=optim.SGD(model.parameters(), 0.1), epochs=3, callbacks=[Watch()], progress=False)
     assert seen == [("begin", 0), ("end", 1), ("begin", 1)]
-    for options, text in (({"epochs": -1}, "epochs is -1"), ({"epochs": 1, "metrics": ("f1",)}, "metrics holds 'f1'"), ({"epochs": 1, "resume": True}, "resume is True")):
+    for options, text in (
+        ({"epochs": -1}, "epochs is -1"),
+        ({"epochs": 1, "metrics": ("f1",)}, "metrics holds 'f1'"),
+        ({"epochs": 1, "resume": True}, "resume is True"),
+    ):
         with pytest.raises(ValueError, match=text):
             train.fit(model, *pictures, optimizer=optim.SGD(model.parameters(), 0.1), progress=False, **options)
 
