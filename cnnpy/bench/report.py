@@ -33,7 +33,9 @@ def _header(against):
 
 def _fresh(code, runs=11):
     """Median seconds that `code` prints in fresh interpreters."""
-    times = [float(subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(runs)]
+    times = [
+        float(subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(runs)
+    ]
     return float(np.median(times))
 
 

@@ -90,6 +90,11 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
     const long dc = w->stride[1], dw = w->stride[4];
     if (dc == 1 && dw == channels && pitch == channels)
         copy_reals(from, pixels * channels, to);
+    else if (channels == 1 && pitch == 1 && dw == 1)
+        copy_reals(from, pixels, to);
+    else if (channels == 1)
+        for (long i = 0; i < pixels; i++)
+            to[i * pitch] = from[i * dw];
     else if (dc == 1 && channels >= LANES)
         for (long i = 0; i < pixels; i++)
             copy_reals(from + i * dw, channels, to + i * pitch);

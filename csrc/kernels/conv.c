@@ -5,6 +5,7 @@
  *
  * x[N][C][in], w[K][C/G][window], y[N][K][out]; outside the image xp follows the padding mode, dx only zeros. Both overwrite.
  * Backward needs the forward's inputs only. Source: mathematics 2.3. */
+#include "conv_narrow.h"
 #include "conv_scatter.h"
 #include "ops.h"
 #include "product.h"
@@ -23,6 +24,8 @@ static struct product forward_product(const struct cnn_conv *p)
 
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
 {
+    if (FN(few_filters)(problem))
+        return FN(narrow_forward_scratch)(problem, workers);
     const struct product q = forward_product(problem);
     return FN(product_scratch)(&q, workers);
 }
@@ -32,6 +35,10 @@ void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *r
     const struct cnn_conv *p = problem;
     const real *x = array[0], *w = array[1], *b = array[2];
     real *y = array[3];
+    if (FN(few_filters)(p)) {
+        FN(narrow_forward)(p, x, w, b, y, run);
+        return;
+    }
     const struct product q = forward_product(p);
     FN(product_run)(&q, x, w, b, y, run);
 }

@@ -11,6 +11,7 @@
  * The threads share the tiles of one part after the other; where a part has few, each takes whole parts instead, and the
  * parts' sums are added in order at the end: the same additions. */
 #include "box.h"
+#include "conv_narrow.h"
 #include "ops.h"
 #include "tile.h"
 
@@ -261,6 +262,8 @@ static void store_panel(void *context, long number, int worker)
 
 size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 {
+    if (FN(few_filters)(problem))
+        return FN(narrow_weight_scratch)(problem, workers);
     struct plan s;
     return make_plan(&s, problem, workers, NULL);
 }
@@ -268,6 +271,10 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 void FN(conv_backward_weight)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_conv *p = problem;
+    if (FN(few_filters)(p)) {
+        FN(narrow_weight)(p, array[0], array[1], array[2], array[3], run);
+        return;
+    }
     struct plan s;
     make_plan(&s, p, run->workers, run->scratch);
     s.x = array[0], s.dy = array[1], s.dw = array[2], s.db = array[3];

@@ -139,7 +139,9 @@ def test_kill_while_saving(tmp_path):
             print(i, flush=True)
     """
     for round_ in range(8):
-        process = subprocess.Popen([sys.executable, "-P", "-c", textwrap.dedent(code), str(tmp_path / "x")], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", textwrap.dedent(code), str(tmp_path / "x")], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(3 + 5 * round_):
             process.stdout.readline()
         process.kill()

@@ -51,6 +51,7 @@ def test_in_training(tmp_path):
     def command(folder, *extra):
         return [
             sys.executable,
+            "-P",
             "-m",
             "cnnpy",
             "train",
