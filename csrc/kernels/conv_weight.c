@@ -249,13 +249,15 @@ static void store_panel(void *context, long number, int worker)
     real *dw = s->dw + first * p->w[0];
     long tap = 0;
     for (long d = 0; d < p->window[0]; d++)
-        for (long h = 0; h < p->window[1]; h++)
-            for (long r = 0; r < p->window[2] / s->taps_run; r++, tap++)
-                for (long b = 0; b < s->rows; b += 32)
+        for (long h = 0; h < p->window[1]; h++, tap += p->window[2] / s->taps_run)
+            for (long r = 0; r < p->window[2]; r++) {
+                const real *sums = from + ((tap + r / s->taps_run) * s->rows + r % s->taps_run * s->channels) * width;
+                real *to = dw + d * p->w[2] + h * p->w[3] + r * p->w[4];
+                for (long b = 0; b < s->channels; b += 32) /* short runs: lines of the sums are used up before they leave */
                     for (long j = 0; j < valid; j++)
-                        for (long i = b; i < min_long(s->rows, b + 32); i++)
-                            dw[j * p->w[0] + i % s->channels * p->w[1] + d * p->w[2] + h * p->w[3] + (r + i / s->channels) * p->w[4]] =
-                                s->boxes.total ? from[(tap * s->rows + i) * width + j] : 0;
+                        for (long c = b; c < min_long(s->channels, b + 32); c++)
+                            to[j * p->w[0] + c * p->w[1]] = s->boxes.total ? sums[c * width + j] : 0;
+            }
     for (long j = 0; s->db && j < valid; j++)
         s->db[first + j] = s->boxes.total ? s->bias_sums[number * TILE_WIDTH + j] : 0;
 }
