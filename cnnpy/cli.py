@@ -29,7 +29,7 @@ def _optimizer(args, model):
 
     if args.optimizer == "sgd":
         return optim.SGD(model.parameters(), lr=0.05 if args.lr is None else args.lr, momentum=0.9)
-    return {"adam": optim.Adam, "adamw": optim.AdamW}[args.optimizer](model.parameters(), lr=2e-3 if args.lr is None else args.lr)
+    return {"adam": optim.Adam, "adamw": optim.AdamW}[args.optimizer](model.parameters(), lr=4e-3 if args.lr is None else args.lr)
 
 
 class _HistoryFile:
@@ -206,7 +206,7 @@ def _parser():
         "--epochs", type=_positive, default=10, help="passes over the training part in all, also with --resume (default: 10)"
     )
     train.add_argument("--batch-size", type=_positive, default=64, help="samples a step (default: 64)")
-    train.add_argument("--lr", type=_rate, help="learning rate at the start; falls linearly to a tenth (default: 0.002, sgd 0.05)")
+    train.add_argument("--lr", type=_rate, help="learning rate at the start; falls linearly to a tenth (default: 0.004, sgd 0.05)")
     train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")
     train.add_argument("--out", help="run folder (default: runs/MODEL-DATA)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")

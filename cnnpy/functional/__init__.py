@@ -5,17 +5,28 @@ gives the same bits for any number of threads. ``op_backward(dy, <the arrays>, *
 tuple with one gradient per differentiable array; ``needs=('x',)`` computes only those. The same functions take :class:`cnnpy.Tensor` and record.
 """
 
+try:
+    from cnnpy import _core as _core
+except ImportError as error:
+    raise ImportError(
+        f"cnnpy: the C extension is missing beside {__file__}; in the source folder build it with: pip install -e . ({error})"
+    ) from None
+
 from cnnpy.functional import array as _array
 from cnnpy.functional.activation import *  # noqa: F403
 from cnnpy.functional.activation import __all__ as _activation
 from cnnpy.functional.array import *  # noqa: F403
 from cnnpy.functional.conv import *  # noqa: F403
 from cnnpy.functional.conv import __all__ as _conv
+from cnnpy.functional.conv_transpose import *  # noqa: F403
+from cnnpy.functional.conv_transpose import __all__ as _conv_transpose
 from cnnpy.functional.dense import *  # noqa: F403
 from cnnpy.functional.dense import __all__ as _dense
 from cnnpy.functional.loss import *  # noqa: F403
 from cnnpy.functional.loss import __all__ as _loss
+from cnnpy.functional.pad import *  # noqa: F403
+from cnnpy.functional.pad import __all__ as _pad
 from cnnpy.functional.pool import *  # noqa: F403
 from cnnpy.functional.pool import __all__ as _pool
 
-__all__ = [*_activation, *_array.__all__, *_conv, *_dense, *_loss, *_pool]
+__all__ = [*_activation, *_array.__all__, *_conv, *_conv_transpose, *_dense, *_loss, *_pad, *_pool]

@@ -26,12 +26,20 @@ struct cnn_conv {
     long x[5], w[5], y[5];
 };
 
-/* The gradient of padding: x[n][c][padded] is added into y[n][c][in] by the rule of `mode`. */
-struct cnn_fold {
+/* An image[n][c][in] and its padded form[n][c][padded], `before` cells in front (negative: cropped); strides of both. */
+struct cnn_pad {
     long n, c;
     long in[3], padded[3], before[3];
     int mode;
-    long x[5], y[5];
+    double value; /* of added cells in the mode CNN_ZEROS */
+    long image[5], form[5];
+};
+
+/* Windows spelled out: columns[n][c * taps + tap][window], taps and windows in scan order, C order. Zeros outside the image. */
+struct cnn_unfold {
+    long n, c;
+    long in[3], out[3], window[3], stride[3], dilation[3], before[3];
+    long image[5];
 };
 
 /* c[batch][m][n] = a[batch][m][k] b[batch][k][n]; strides in the order of the axes. */

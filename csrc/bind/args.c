@@ -224,7 +224,7 @@ int read_longs(const struct frame *f, const char *name, PyObject *object, int ra
     return ok == rank + 1 ? 0 : -1;
 }
 
-int read_double(const struct frame *f, const char *name, PyObject *object, double low, double high, double *to)
+int read_number(const struct frame *f, const char *name, PyObject *object, double *to)
 {
     if (PyBool_Check(object) || !(PyFloat_Check(object) || PyIndex_Check(object) || PyArray_IsScalar(object, Number)))
         return explain(f, PyExc_TypeError, name, "a real number", object);
@@ -236,6 +236,15 @@ int read_double(const struct frame *f, const char *name, PyObject *object, doubl
         refuse(f, PyExc_ValueError, "%s is out of the range of a float64", name);
         return -1;
     }
+    *to = value;
+    return 0;
+}
+
+int read_double(const struct frame *f, const char *name, PyObject *object, double low, double high, double *to)
+{
+    double value;
+    if (read_number(f, name, object, &value) < 0)
+        return -1;
     if (!(value >= low && value <= high)) {
         PyObject *a = PyFloat_FromDouble(low), *b = PyFloat_FromDouble(high);
         if (a && b)
@@ -395,6 +404,14 @@ static int overlaps_itself(PyArrayObject *a)
         }
     }
     return 0;
+}
+
+int check_shape(const struct frame *f, const char *name, PyArrayObject *a, int rank, const npy_intp *shape)
+{
+    if (PyArray_NDIM(a) == rank && PyArray_CompareLists(PyArray_DIMS(a), shape, rank))
+        return 0;
+    refuse(f, PyExc_ValueError, "%s has shape %s, expected %s", name, shape_text(a), list_text(shape, rank));
+    return -1;
 }
 
 int check_out(const struct frame *f, PyObject *object, int rank, const npy_intp *shape)

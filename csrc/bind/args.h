@@ -55,9 +55,13 @@ int read_integers_array(struct frame *f, const char *name, PyObject *object, PyA
 int read_long(const struct frame *f, const char *name, PyObject *object, long low, long high, long *to);
 int read_longs(const struct frame *f, const char *name, PyObject *object, int rank, long low, long high, long *to); /* one, or one an axis */
 int read_double(const struct frame *f, const char *name, PyObject *object, double low, double high, double *to);
+int read_number(const struct frame *f, const char *name, PyObject *object, double *to); /* any, NaN and infinity too */
 int read_bool(const struct frame *f, const char *name, PyObject *object, int *to);
 int read_choice(const struct frame *f, const char *name, PyObject *object, const char *const *choices, int *to);
 enum { LARGEST_INT = 2147483647 };
+
+/* The array must have exactly this shape: dy that of the result, for instance. */
+int check_shape(const struct frame *f, const char *name, PyArrayObject *a, int rank, const npy_intp *shape);
 
 /* Results. channels_last: (N, C, spatial) with channels neighbours in memory; C order otherwise. */
 PyArrayObject *new_result(struct frame *f, int rank, const npy_intp *shape, int channels_last);
@@ -79,7 +83,7 @@ int run_entry(struct frame *f, enum cnn_entry_number entry, const void *problem,
 int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted);
 
 /* Method tables of the families, joined in module.c. */
-extern PyMethodDef conv_methods[], pool_methods[], map_methods[], softmax_methods[], dense_methods[], array_methods[], optimizer_methods[], system_methods[];
+extern PyMethodDef conv_methods[], pool_methods[], map_methods[], pad_methods[], transpose_methods[], softmax_methods[], dense_methods[], array_methods[], optimizer_methods[], system_methods[];
 #define METHOD(name, doc) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, doc}
 
 #endif

@@ -67,4 +67,26 @@ static PyObject *channels_last(PyObject *module, PyObject *const *args, Py_ssize
     return deliver(&f, y, Py_None);
 }
 
-PyMethodDef array_methods[] = {METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), {NULL, NULL, 0, NULL}};
+/* shape_of(name, x): the shape of what would be read as an array argument */
+static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "shape_of"};
+    PyArrayObject *x;
+    if (expect_arguments(&f, n, 2) < 0 || !PyUnicode_Check(args[0]) || !(f.function = PyUnicode_AsUTF8(args[0])))
+        return NULL;
+    const struct array_row rows[] = {{"x", args[1], &x, 0}};
+    if (read_arrays(&f, rows, 1) < 0)
+        return frame_return(&f, NULL);
+    PyObject *shape = PyTuple_New(PyArray_NDIM(x));
+    for (int i = 0; shape && i < PyArray_NDIM(x); i++) {
+        PyObject *length = PyLong_FromSsize_t(PyArray_DIM(x, i));
+        if (length)
+            PyTuple_SET_ITEM(shape, i, length);
+        else
+            Py_CLEAR(shape);
+    }
+    return frame_return(&f, shape);
+}
+
+PyMethodDef array_methods[] = {METHOD(shape_of, "name, x -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), {NULL, NULL, 0, NULL}};

@@ -16,7 +16,7 @@ static int read_options(const struct frame *f, PyObject *const *args, struct opt
 {
     if (read_longs(f, "stride", args[0], o->rank, 1, LARGEST_INT, o->stride) < 0 || read_padding(f, args[1], o->rank, &o->padding) < 0 ||
         read_longs(f, "dilation", args[2], o->rank, 1, LARGEST_INT, o->dilation) < 0 ||
-        read_long(f, "groups", args[3], 1, LARGEST_INT, &o->groups) < 0 || read_padding_mode(f, args[4], &o->mode) < 0 ||
+        read_long(f, "groups", args[3], 1, LARGEST_INT, &o->groups) < 0 || read_mode(f, "padding_mode", args[4], &o->mode) < 0 ||
         read_bool(f, "flip", args[5], &o->flip) < 0)
         return -1;
     return 0;
@@ -76,39 +76,6 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
     return 0;
 }
 
-/* flip=True reads the kernel backwards: the far corner, negative strides. Returns the offset of that corner. */
-static long find_weight_strides(PyArrayObject *w, int rank, int flip, long to[5])
-{
-    long corner = 0;
-    to[0] = element_stride(w, 0);
-    to[1] = element_stride(w, 1);
-    for (int i = 0; i < 3; i++) {
-        to[2 + i] = i < 3 - rank ? 0 : element_stride(w, 2 + i - (3 - rank));
-        if (flip && i >= 3 - rank) {
-            corner += to[2 + i] * (PyArray_DIM(w, 2 + i - (3 - rank)) - 1);
-            to[2 + i] = -to[2 + i];
-        }
-    }
-    return corner;
-}
-
-static void *at(PyArrayObject *a, long offset) { return PyArray_BYTES(a) + offset * PyArray_ITEMSIZE(a); }
-
-/* Nanoseconds on one thread, roughly: enough to decide about threads and the GIL. */
-static double estimate(const struct cnn_conv *p)
-{
-    return 1000 + (double)(p->n * p->k) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->c / p->groups) *
-                      (double)(p->window[0] * p->window[1] * p->window[2]) / 20;
-}
-
-static int too_large(const struct frame *f, PyArrayObject *a, const char *name)
-{
-    if (PyArray_SIZE(a) <= (npy_intp)1 << 42)
-        return 0;
-    refuse(f, PyExc_MemoryError, "%s of shape %s has too many elements", name, shape_text(a));
-    return 1;
-}
-
 /* conv_forward(rank, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, out) */
 static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
@@ -148,7 +115,7 @@ static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_
     find_strides(y, (int)rank, p.y);
     const long corner = find_weight_strides(w, (int)rank, o.flip, p.w);
     void *const arrays[] = {PyArray_DATA(x), at(w, corner), b ? PyArray_DATA(b) : NULL, PyArray_DATA(y)};
-    if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_conv_forward, &p, arrays, estimate(&p)) < 0)
+    if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_conv_forward, &p, arrays, conv_work(&p)) < 0)
         return frame_return(&f, NULL);
     return deliver(&f, y, args[10]);
 }
@@ -161,9 +128,9 @@ static int backward_input(struct frame *f, const struct options *o, struct cnn_c
         return 0;
     find_strides(dx, o->rank, p.x);
     if (p.padding_mode == CNN_ZEROS)
-        return run_entry(f, CNN_conv_backward_input, &p, arrays, estimate(&p));
+        return run_entry(f, CNN_conv_backward_input, &p, arrays, conv_work(&p));
     npy_intp shape[5] = {p.n, p.c};
-    struct cnn_fold fold = {.n = p.n, .c = p.c, .mode = p.padding_mode};
+    struct cnn_pad fold = {.n = p.n, .c = p.c, .mode = p.padding_mode};
     struct cnn_conv whole = p;
     for (int a = 0; a < 3; a++) {
         const long reach = (p.out[a] - 1) * p.stride[a] + (p.window[a] - 1) * p.dilation[a] + 1;
@@ -176,9 +143,9 @@ static int backward_input(struct frame *f, const struct options *o, struct cnn_c
     if (!padded)
         return -1;
     for (int i = 0; i < 5; i++)
-        whole.x[i] = fold.x[i] = element_stride(padded, i), fold.y[i] = p.x[i];
+        whole.x[i] = fold.form[i] = element_stride(padded, i), fold.image[i] = p.x[i];
     arrays[3] = PyArray_DATA(padded);
-    if (run_entry(f, CNN_conv_backward_input, &whole, arrays, estimate(&p)) < 0)
+    if (run_entry(f, CNN_conv_backward_input, &whole, arrays, conv_work(&p)) < 0)
         return -1;
     void *const folds[] = {PyArray_DATA(padded), PyArray_DATA(dx)};
     return run_entry(f, CNN_pad_backward, &fold, folds, 4.0 * (double)PyArray_SIZE(padded));
@@ -207,19 +174,14 @@ static PyObject *conv_backward(PyObject *module, PyObject *const *args, Py_ssize
         return frame_return(&f, NULL);
     }
     const int batched = PyArray_NDIM(x) == rank + 2, nd = (int)rank + 1 + batched;
-    long shape[5];
+    npy_intp shape[5];
     if (batched)
         shape[0] = p.n;
     shape[batched] = p.k;
     for (int i = 0; i < rank; i++)
         shape[1 + batched + i] = p.out[3 - rank + i];
-    int same = PyArray_NDIM(dy) == nd;
-    for (int i = 0; same && i < nd; i++)
-        same = PyArray_DIM(dy, i) == shape[i];
-    if (!same) {
-        refuse(&f, PyExc_ValueError, "dy has shape %s, expected %s, the shape of the result", shape_text(dy), longs_text(shape, nd));
+    if (check_shape(&f, "dy", dy, nd, shape) < 0)
         return frame_return(&f, NULL);
-    }
     PyArrayObject *dx = NULL, *dw = NULL, *db = NULL;
     const npy_intp filters = p.k;
     if ((needs & 1 && !(dx = new_result(&f, nd, PyArray_DIMS(x), batched && is_channels_last(x)))) ||
@@ -238,7 +200,7 @@ static PyObject *conv_backward(PyObject *module, PyObject *const *args, Py_ssize
             return frame_return(&f, NULL);
         const long corner = find_weight_strides(target, (int)rank, o.flip, p.w);
         void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(dy), at(target, corner), db ? PyArray_DATA(db) : NULL};
-        if (PyArray_SIZE(w) > 0 && run_entry(&f, CNN_conv_backward_weight, &p, arrays, estimate(&p)) < 0)
+        if (PyArray_SIZE(w) > 0 && run_entry(&f, CNN_conv_backward_weight, &p, arrays, conv_work(&p)) < 0)
             return frame_return(&f, NULL);
     }
     PyObject *result = PyTuple_Pack(3, dx ? (PyObject *)dx : Py_None, dw ? (PyObject *)dw : Py_None, db ? (PyObject *)db : Py_None);

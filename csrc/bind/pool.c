@@ -162,13 +162,8 @@ static PyObject *pool_backward(PyObject *module, PyObject *const *args, Py_ssize
     long in[5], out[5];
     result_shape(&p, o.rank, batched, shape);
     find_shapes(&p, in, out);
-    if (PyArray_NDIM(dy) != nd || !PyArray_CompareLists(PyArray_DIMS(dy), shape, nd)) {
-        long wanted[5];
-        for (int i = 0; i < nd; i++)
-            wanted[i] = shape[i];
-        refuse(&f, PyExc_ValueError, "dy has shape %s, expected %s, the shape of the result", shape_text(dy), longs_text(wanted, nd));
+    if (check_shape(&f, "dy", dy, nd, shape) < 0)
         return frame_return(&f, NULL);
-    }
     if (index) {
         const npy_int64 *at = PyArray_DATA(index), cells = p.in[0] * p.in[1] * p.in[2];
         if (PyArray_NDIM(index) != nd || !PyArray_CompareLists(PyArray_DIMS(index), shape, nd)) {

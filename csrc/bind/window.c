@@ -2,10 +2,10 @@
 
 static const char *const mode_names[] = {"zeros", "reflect", "symmetric", "replicate", "circular", "constant", "edge", "wrap", NULL};
 static const int mode_numbers[] = {CNN_ZEROS, CNN_REFLECT, CNN_SYMMETRIC, CNN_REPLICATE, CNN_CIRCULAR, CNN_ZEROS, CNN_REPLICATE, CNN_CIRCULAR};
-int read_padding_mode(const struct frame *f, PyObject *object, int *mode)
+int read_mode(const struct frame *f, const char *name, PyObject *object, int *mode)
 {
     int index;
-    if (read_choice(f, "padding_mode", object, mode_names, &index) < 0)
+    if (read_choice(f, name, object, mode_names, &index) < 0)
         return -1;
     *mode = mode_numbers[index];
     return 0;
@@ -131,4 +131,37 @@ int store_image(struct frame *f, const long shape[5], const void *from, const lo
     long to[5];
     find_strides(y, rank, to);
     return copy_image(f, shape, from, stride, PyArray_DATA(y), to);
+}
+
+/* flip=True reads the kernel backwards: the far corner, negative strides. Returns the offset of that corner. */
+long find_weight_strides(PyArrayObject *w, int rank, int flip, long to[5])
+{
+    long corner = 0;
+    to[0] = element_stride(w, 0);
+    to[1] = element_stride(w, 1);
+    for (int i = 0; i < 3; i++) {
+        to[2 + i] = i < 3 - rank ? 0 : element_stride(w, 2 + i - (3 - rank));
+        if (flip && i >= 3 - rank) {
+            corner += to[2 + i] * (PyArray_DIM(w, 2 + i - (3 - rank)) - 1);
+            to[2 + i] = -to[2 + i];
+        }
+    }
+    return corner;
+}
+
+void *at(PyArrayObject *a, long offset) { return PyArray_BYTES(a) + offset * PyArray_ITEMSIZE(a); }
+
+/* Nanoseconds on one thread, roughly: enough to decide about threads and the GIL. */
+double conv_work(const struct cnn_conv *p)
+{
+    return 1000 + (double)(p->n * p->k) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->c / p->groups) *
+                      (double)(p->window[0] * p->window[1] * p->window[2]) / 20;
+}
+
+int too_large(const struct frame *f, PyArrayObject *a, const char *name)
+{
+    if (PyArray_SIZE(a) <= (npy_intp)1 << 42)
+        return 0;
+    refuse(f, PyExc_MemoryError, "%s of shape %s has too many elements", name, shape_text(a));
+    return 1;
 }

@@ -11,7 +11,7 @@ struct padding {
 };
 
 int read_padding(const struct frame *f, PyObject *object, int rank, struct padding *to);
-int read_padding_mode(const struct frame *f, PyObject *object, int *mode);
+int read_mode(const struct frame *f, const char *name, PyObject *object, int *mode);
 const char *padding_mode_name(int mode);
 void resolve_padding(const struct padding *p, int axis, long in, long extent, long stride, long *before, long *after);
 
@@ -20,6 +20,14 @@ int check_image(const struct frame *f, PyArrayObject *x, int rank);
 
 /* Element strides n, c, d, h, w of such an array; 0 on the axes it lacks. */
 void find_strides(PyArrayObject *a, int rank, long to[5]);
+
+/* flip=True reads the kernel backwards: the far corner, negative strides. Returns the offset of that corner. */
+long find_weight_strides(PyArrayObject *w, int rank, int flip, long to[5]);
+void *at(PyArrayObject *a, long offset);
+
+/* Nanoseconds on one thread, roughly: enough to decide about threads and the GIL. */
+double conv_work(const struct cnn_conv *p);
+int too_large(const struct frame *f, PyArrayObject *a, const char *name);
 
 /* y = x for images n, c, d, h, w of any strides. */
 int copy_image(struct frame *f, const long shape[5], const void *x, const long x_stride[5], void *y, const long y_stride[5]);

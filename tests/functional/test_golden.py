@@ -166,3 +166,62 @@ def test_examples_in_docstrings():
     runner = doctest.DocTestRunner()
     for test in doctest.DocTestFinder().find(F.conv2d.operation.forward, "conv2d", globs={}):
         assert runner.run(test).failed == 0
+
+
+def test_m39_transposed_convolution():
+    same(
+        F.conv_transpose2d(np.full((1, 1, 3, 3), -6.0), K),
+        [[-6, -6, 0, 6, 6], [-12, -12, 0, 12, 12], [-18, -18, 0, 18, 18], [-12, -12, 0, 12, 12], [-6, -6, 0, 6, 6]],
+    )
+    same(F.conv_transpose2d(Q, np.ones((1, 1, 2, 2)), stride=2), np.kron(Q[0, 0], np.ones((2, 2))))
+    checkerboard = [[1, 1, 3, 2, 2], [1, 1, 3, 2, 2], [4, 4, 10, 6, 6], [3, 3, 7, 4, 4], [3, 3, 7, 4, 4]]
+    same(F.conv_transpose2d(Q, np.ones((1, 1, 3, 3)), stride=2), checkerboard)
+    line = lambda *v: np.array(v, float)[None, None]  # noqa: E731
+    x, w = line(1, 2, 3), line(1, 10, 100)
+    same(F.conv_transpose1d(x, w, stride=2), [1, 10, 102, 20, 203, 30, 300])
+    same(F.conv_transpose1d(x, w, stride=2, padding=1, output_padding=1), [10, 102, 20, 203, 30, 300])
+    same(F.conv_transpose1d(x, w, stride=2, padding=1, output_size=6), [10, 102, 20, 203, 30, 300])
+    same(F.conv_transpose1d(x, w, stride=2, dilation=2), [1, 0, 12, 0, 123, 0, 230, 0, 300])
+    with pytest.raises(ValueError, match="output_size 9 along axis 2, expected 5 to 6"):
+        F.conv_transpose1d(x, w, stride=2, padding=1, output_size=9)
+
+
+def test_a_transposed_convolution_is_an_input_gradient(rng):
+    x, w = rng.integers(-3, 4, (2, 6, 9, 8)).astype(float), rng.integers(-3, 4, (4, 3, 3, 2)).astype(float)
+    options = {"stride": (2, 3), "padding": (1, 0), "groups": 2}
+    y = F.conv2d(x, w, **options)
+    dy = rng.integers(-3, 4, y.shape).astype(float)
+    same(F.conv2d_backward(dy, x, w, **options).x, F.conv_transpose2d(dy, w, output_size=(9, 8), **options))
+
+
+@pytest.mark.parametrize(
+    ("mode", "dx"),
+    [
+        ("zeros", [3, 4, 5, 6]),
+        ("reflect", [3, 14, 13, 6]),
+        ("symmetric", [5, 5, 13, 13]),
+        ("replicate", [6, 4, 5, 21]),
+        ("circular", [10, 12, 6, 8]),
+    ],
+)
+def test_gradient_of_padding_folds_back(mode, dx):
+    x = np.zeros((1, 1, 4))
+    same(F.pad_backward(np.arange(1.0, 9)[None, None], x, [(2, 2)], mode=mode).x, dx)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "symmetric", "edge", "wrap", "constant"])
+def test_padding_equals_numpy(mode, rng):
+    x = rng.normal(size=(2, 3, 4, 5))
+    for widths in ([(0, 0), (1, 2)], [(3, 1), (2, 2)], [(7, 9), (11, 4)]):
+        same(F.pad(x, widths, mode=mode), np.pad(x, [(0, 0), (0, 0), *widths], mode=mode))
+    same(F.pad(x, [(-1, -1), (-2, 1)]), np.pad(x[:, :, 1:-1, 2:], [(0, 0), (0, 0), (0, 0), (0, 1)]))
+    same(F.pad(x, [(1, 0), (0, 0)], value=7.5)[:, :, 0], np.full((2, 3, 5), 7.5))
+
+
+def test_unfold_is_convolution_as_a_product(rng):
+    x, w = rng.integers(-3, 4, (2, 3, 6, 7)).astype(float), rng.integers(-3, 4, (4, 3, 3, 2)).astype(float)
+    columns = F.unfold(x, (3, 2), stride=2, padding=1, dilation=(1, 2))
+    y = F.conv2d(x, w, stride=2, padding=1, dilation=(1, 2))
+    same(w.reshape(4, -1) @ columns, y.reshape(2, 4, -1))
+    ones = F.fold(F.unfold(np.ones((1, 1, 4, 4)), 2), (4, 4), 2)
+    same(ones, np.outer([1, 2, 2, 1], [1, 2, 2, 1]))

@@ -57,6 +57,57 @@ def conv(d):
     return make
 
 
+def conv_transpose(d):
+    def make(rng, dtype, integers=True, small=False):
+        groups = int(rng.choice([1, 1, 1, 2, 3]))
+        most = 3 if small else (20 if rng.integers(4) == 0 else 7)
+        c, k = int(rng.integers(1, most)), int(rng.integers(1, most))
+        window = tuple(int(w) for w in rng.integers(1, 4 if d < 3 else 3, d))
+        stride, dilation = (tuple(int(v) for v in rng.integers(1, 4 if d < 3 else 3, d)) for _ in range(2))
+        sizes = [int(v) for v in rng.integers(2, 8 if d < 3 else 4, d)]
+        pads = []
+        for m, w, s, g in zip(sizes, window, stride, dilation, strict=True):
+            room = (m - 1) * s + (w - 1) * g
+            before = int(rng.integers(0, min(2, room) + 1))
+            pads.append((before, int(rng.integers(0, min(2, room - before) + 1))))
+        options = {"stride": stride, "padding": tuple(pads), "dilation": dilation, "groups": groups}
+        options["output_padding"] = tuple(int(rng.integers(0, max(s, g))) for s, g in zip(stride, dilation, strict=True))
+        x = order(rng, numbers(rng, (int(rng.choice([1, 2])), c * groups, *sizes), dtype, integers))
+        w = numbers(rng, (c * groups, k, *window), dtype, integers)
+        return (x, w, numbers(rng, (k * groups,), dtype, integers) if rng.integers(2) else None), options
+
+    return make
+
+
+def padding(rng, dtype, integers=True, small=False):
+    d = int(rng.integers(1, 4))
+    x = order(rng, numbers(rng, tuple(int(v) for v in rng.integers(1, 6 if small or d == 3 else 12, d + 2)), dtype, integers))
+    pads = [tuple(int(v) for v in rng.integers(-(m // 3), 2 * m + 2 if d < 3 else 3, 2)) for m in x.shape[2:]]
+    return (x,), {"pads": pads, "mode": str(rng.choice(["zeros", "reflect", "symmetric", "replicate", "circular"]))}
+
+
+def unfolding(rng, dtype, integers=True, small=False):
+    d = int(rng.integers(1, 4))
+    window = tuple(int(v) for v in rng.integers(1, 4, d))
+    dilation = tuple(int(v) for v in rng.integers(1, 3, d))
+    sizes = [(w - 1) * g + 1 + int(rng.integers(0, 6 if d < 3 else 3)) for w, g in zip(window, dilation, strict=True)]
+    x = order(rng, numbers(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 4)), *sizes), dtype, integers))
+    return (x,), {
+        "kernel_size": window,
+        "stride": tuple(int(v) for v in rng.integers(1, 3, d)),
+        "padding": int(rng.integers(0, 3)),
+        "dilation": dilation,
+    }
+
+
+def folding(rng, dtype, integers=True, small=False):
+    from tests.reference.conv import unfold_forward
+
+    (x,), options = unfolding(rng, dtype, integers, small)
+    columns = numbers(rng, unfold_forward(x, **options).shape, dtype, integers)
+    return (columns,), {"output_size": tuple(x.shape[2:]), **options}
+
+
 def pool(d, average):
     def make(rng, dtype, integers=True, small=False):
         n, c = int(rng.integers(1, 4)), int(rng.integers(1, 4 if small else 40))
@@ -200,6 +251,8 @@ def power(rng, dtype, integers=True, small=False):
 
 
 CASES = {f"conv{d}d": conv(d) for d in (1, 2, 3)}
+CASES |= {f"conv_transpose{d}d": conv_transpose(d) for d in (1, 2, 3)}
+CASES |= {"pad": padding, "unfold": unfolding, "fold": folding}
 CASES |= {f"max_pool{d}d": pool(d, False) for d in (1, 2, 3)}
 CASES |= {f"avg_pool{d}d": pool(d, True) for d in (1, 2, 3)}
 CASES |= {"relu": unary(away=0.05), "sigmoid": unary(), "tanh": unary(), "softmax": along_axis, "log_softmax": along_axis}
@@ -212,12 +265,18 @@ CASES |= {"where": choosing, "channels_last": image}
 # Integer operands give exactly representable results: compared with threshold 0.
 EXACT = {
     *(f"conv{d}d" for d in (1, 2, 3)),
+    *(f"conv_transpose{d}d" for d in (1, 2, 3)),
     *(f"max_pool{d}d" for d in (1, 2, 3)),
+    *"pad unfold fold".split(),
     *"relu linear matmul add subtract multiply maximum negative sum max reshape transpose flip getitem concatenate stack where channels_last".split(),
 }
 # Linear in these arrays, the others fixed (a bias left out): the adjoint identity holds exactly on integers.
 LINEAR = {
     **{f"conv{d}d": ("x", "weight") for d in (1, 2, 3)},
+    **{f"conv_transpose{d}d": ("x", "weight") for d in (1, 2, 3)},
+    "pad": ("x",),
+    "unfold": ("x",),
+    "fold": ("cols",),
     "linear": ("x", "weight"),
     "matmul": ("a", "b"),
     "sum": ("x",),
