@@ -15,7 +15,7 @@ from cnnpy.functional.runtime import (
 
 __version__ = "0.1.0"
 
-_LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli")
+_LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli", "image", "transforms")
 
 __all__ = [
     "Tensor",

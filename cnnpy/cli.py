@@ -161,6 +161,12 @@ def _summary(args):
     print(summary(_build(args.model, in_channels=args.input[0], rng=0), args.input))
 
 
+def _receptive_field(args):
+    from cnnpy.tools import receptive_field
+
+    print(receptive_field(_build(args.model, in_channels=args.input[0], rng=0), args.input))
+
+
 def _bench(args):
     from cnnpy import bench
 
@@ -224,6 +230,9 @@ def _parser():
     summary = add("summary", _summary, "print the layers of a model with shapes, parameters and multiply-adds")
     summary.add_argument("model", choices=MODELS)
     summary.add_argument("--input", type=_shape, default=(1, 28, 28), help="channels,height,width (default: 1,28,28)")
+    field = add("rf", _receptive_field, "print the receptive field of a model, layer by layer")
+    field.add_argument("model", choices=MODELS)
+    field.add_argument("--input", type=_shape, default=(1, 28, 28), help="channels,height,width (default: 1,28,28)")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
     bench.add_argument("name", nargs="?", default="all", help="machine, conv, lenet, calls or all (default: all)")
     bench.add_argument("--against", default="", help="comma-separated peers: torch")

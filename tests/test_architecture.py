@@ -25,6 +25,7 @@ MAY_KNOW = {
     "optim": {"optim", "functional", "autograd"},
     "data": {"data"},
     "transforms": set(),
+    "image": {"functional"},
     "io": {"io"},
     "tools": {"tools", "autograd", "nn", "functional"},
     "train": {"train", "functional", "autograd", "data", "io", "transforms", "nn", "optim"},

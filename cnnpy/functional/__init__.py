@@ -28,5 +28,9 @@ from cnnpy.functional.pad import *  # noqa: F403
 from cnnpy.functional.pad import __all__ as _pad
 from cnnpy.functional.pool import *  # noqa: F403
 from cnnpy.functional.pool import __all__ as _pool
+from cnnpy.functional.pool_more import *  # noqa: F403
+from cnnpy.functional.pool_more import __all__ as _pool_more
+from cnnpy.functional.resize import *  # noqa: F403
+from cnnpy.functional.resize import __all__ as _resize
 
-__all__ = [*_activation, *_array.__all__, *_conv, *_conv_transpose, *_dense, *_loss, *_pad, *_pool]
+__all__ = [*_activation, *_array.__all__, *_conv, *_conv_transpose, *_dense, *_loss, *_pad, *_pool, *_pool_more, *_resize]

@@ -9,12 +9,11 @@ from cnnpy.nn.loss import CrossEntropyLoss
 from cnnpy.nn.module import Module, Parameter
 from cnnpy.nn.pad import *  # noqa: F403
 from cnnpy.nn.pad import __all__ as _pads
-from cnnpy.nn.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
+from cnnpy.nn.pool import *  # noqa: F403
+from cnnpy.nn.pool import __all__ as _pools
+from cnnpy.nn.resize import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
 
 __all__ = [
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -23,20 +22,23 @@ __all__ = [
     "ConvTranspose3d",
     "CrossEntropyLoss",
     "Flatten",
+    "Fold",
     "Lambda",
     "Linear",
     "LogSoftmax",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
     "Module",
     "ModuleList",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "ReLU",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Unfold",
+    "Upsample",
     "init",
     *_pads,
+    *_pools,
 ]

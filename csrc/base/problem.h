@@ -53,6 +53,18 @@ struct cnn_pool {
     long n, c;
     long in[3], out[3], window[3], stride[3], dilation[3], before[3], after[3];
     int count_include_pad;
+    int adaptive; /* windows follow from the sizes alone; `window` bounds their length */
+    double norm;  /* of lp pools */
+    long x[5], y[5];
+};
+
+/* Resizing: every axis by itself, y = A x. x[n][c][in], y[n][c][out]. */
+enum cnn_resize_mode { CNN_NEAREST, CNN_NEAREST_EXACT, CNN_LINEAR_RESIZE, CNN_CUBIC };
+struct cnn_resize {
+    long n, c;
+    long in[3], out[3];
+    int mode, align_corners;
+    double ratio[3]; /* input cells an output cell; 0: in / out, exactly */
     long x[5], y[5];
 };
 

@@ -79,7 +79,7 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
     return 0;
 }
 
-static double estimate(const struct cnn_pool *p)
+static double pool_work(const struct cnn_pool *p)
 {
     return 500 + (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]) * 0.3;
 }
@@ -100,6 +100,78 @@ static void result_shape(const struct cnn_pool *p, int rank, int batched, npy_in
         shape[1 + batched + i] = p->out[3 - rank + i];
 }
 
+/* y (and indices) of a pool whose problem is complete. */
+static PyObject *run_forward(struct frame *f, enum cnn_entry_number entry, struct cnn_pool *p, PyArrayObject *x, int rank, int indices)
+{
+    const int batched = PyArray_NDIM(x) == rank + 2;
+    npy_intp shape[5];
+    long in[5], out[5];
+    result_shape(p, rank, batched, shape);
+    find_shapes(p, in, out);
+    PyArrayObject *y = new_result(f, rank + 1 + batched, shape, batched && is_channels_last(x)), *index = NULL;
+    if (!y || (indices && !(index = new_int64(f, rank + 1 + batched, shape))))
+        return frame_return(f, NULL);
+    if (PyArray_SIZE(y) > 0) {
+        void *from = channels_together(f, x, rank, in, p->x), *to = from ? result_together(f, y, rank, out, p->y) : NULL;
+        if (!to)
+            return frame_return(f, NULL);
+        void *const arrays[] = {from, to, index ? PyArray_DATA(index) : NULL};
+        if (run_entry(f, entry, p, arrays, pool_work(p)) < 0 || store_image(f, out, to, p->y, y, rank) < 0)
+            return frame_return(f, NULL);
+    }
+    if (!indices)
+        return deliver(f, y, Py_None);
+    return frame_return(f, PyTuple_Pack(2, y, index));
+}
+
+/* Indices of the shape of the pool's result, all inside the plane of p->in. */
+static int check_indices(const struct frame *f, const char *name, const struct cnn_pool *p, PyArrayObject *index, int nd, const npy_intp *shape)
+{
+    const npy_int64 *at = PyArray_DATA(index), cells = p->in[0] * p->in[1] * p->in[2];
+    if (check_shape(f, name, index, nd, shape) < 0)
+        return -1;
+    for (npy_intp i = 0; i < PyArray_SIZE(index); i++)
+        if (at[i] < 0 || at[i] >= cells) {
+            refuse(f, PyExc_ValueError, "%s holds %lld at position %zd, expected 0 to %lld", name, (long long)at[i], (Py_ssize_t)i, (long long)cells - 1);
+            return -1;
+        }
+    return 0;
+}
+
+/* dx of a maximum (index) or average pool whose problem is complete. */
+static PyObject *run_backward(struct frame *f, int average, struct cnn_pool *p, PyArrayObject *dy, PyArrayObject *x, PyObject *cache, int rank)
+{
+    const int batched = PyArray_NDIM(x) == rank + 2, nd = rank + 1 + batched;
+    npy_intp shape[5];
+    long in[5], out[5];
+    PyArrayObject *index = NULL, *dx;
+    result_shape(p, rank, batched, shape);
+    find_shapes(p, in, out);
+    if (check_shape(f, "dy", dy, nd, shape) < 0 || (!average && (read_integers_array(f, "cache", cache, &index) < 0 || check_indices(f, "cache", p, index, nd, shape) < 0)) ||
+        !(dx = new_result(f, nd, PyArray_DIMS(x), batched && is_channels_last(x))))
+        return frame_return(f, NULL);
+    if (PyArray_SIZE(dx) > 0) {
+        void *from = channels_together(f, dy, rank, out, p->y), *to = from ? result_together(f, dx, rank, in, p->x) : NULL;
+        if (!to)
+            return frame_return(f, NULL);
+        void *const of_max[] = {from, index ? PyArray_DATA(index) : NULL, to}, *const of_average[] = {from, to};
+        if (run_entry(f, average ? CNN_avg_pool_backward : CNN_max_pool_backward, p, average ? of_average : of_max, pool_work(p) * 2) < 0 ||
+            store_image(f, in, to, p->x, dx, rank) < 0)
+            return frame_return(f, NULL);
+    }
+    return deliver(f, dx, Py_None);
+}
+
+static int read_rank(struct frame *f, PyObject *const *args, Py_ssize_t n, Py_ssize_t wanted, int backward, struct options *o, int *average)
+{
+    long rank, kind;
+    if (expect_arguments(f, n, wanted) < 0 || read_long(f, "rank", args[0], 1, 3, &rank) < 0 || read_long(f, "average", args[1], 0, 1, &kind) < 0)
+        return -1;
+    f->function = names[backward][kind][rank - 1];
+    o->rank = (int)rank, o->average = *average = (int)kind;
+    return 0;
+}
+
 /* pool_forward(rank, average, x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, return_indices) */
 static PyObject *pool_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
@@ -108,36 +180,14 @@ static PyObject *pool_forward(PyObject *module, PyObject *const *args, Py_ssize_
     struct options o = {0};
     struct cnn_pool p;
     PyArrayObject *x;
-    long rank, average;
-    int indices;
-    if (expect_arguments(&f, n, 10) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0 || read_long(&f, "average", args[1], 0, 1, &average) < 0)
+    int indices, average;
+    if (read_rank(&f, args, n, 10, 0, &o, &average) < 0)
         return NULL;
-    f.function = names[0][average][rank - 1];
-    o.rank = (int)rank, o.average = (int)average;
     const struct array_row rows[] = {{"x", args[2], &x, 0}};
     if (read_arrays(&f, rows, 1) < 0 || read_options(&f, args + 3, &o) < 0 || read_bool(&f, "return_indices", args[9], &indices) < 0 ||
         find_geometry(&f, &o, x, &p) < 0)
         return frame_return(&f, NULL);
-    const int batched = PyArray_NDIM(x) == rank + 2;
-    npy_intp shape[5];
-    long in[5], out[5];
-    result_shape(&p, o.rank, batched, shape);
-    find_shapes(&p, in, out);
-    PyArrayObject *y = new_result(&f, o.rank + 1 + batched, shape, batched && is_channels_last(x)), *index = NULL;
-    if (!y || (indices && !(index = new_int64(&f, o.rank + 1 + batched, shape))))
-        return frame_return(&f, NULL);
-    if (PyArray_SIZE(y) > 0) {
-        void *from = channels_together(&f, x, o.rank, in, p.x), *to = from ? result_together(&f, y, o.rank, out, p.y) : NULL;
-        if (!to)
-            return frame_return(&f, NULL);
-        void *const arrays[] = {from, to, index ? PyArray_DATA(index) : NULL};
-        if (run_entry(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, arrays, estimate(&p)) < 0 ||
-            store_image(&f, out, to, p.y, y, o.rank) < 0)
-            return frame_return(&f, NULL);
-    }
-    if (!indices)
-        return deliver(&f, y, Py_None);
-    return frame_return(&f, PyTuple_Pack(2, y, index));
+    return run_forward(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, x, o.rank, indices);
 }
 
 /* pool_backward(rank, average, dy, x, index, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad) -> dx */
@@ -147,51 +197,202 @@ static PyObject *pool_backward(PyObject *module, PyObject *const *args, Py_ssize
     struct frame f = {.function = "pool_backward"};
     struct options o = {0};
     struct cnn_pool p;
-    PyArrayObject *dy, *x, *index = NULL;
-    long rank, average;
-    if (expect_arguments(&f, n, 11) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0 || read_long(&f, "average", args[1], 0, 1, &average) < 0)
+    PyArrayObject *dy, *x;
+    int average;
+    if (read_rank(&f, args, n, 11, 1, &o, &average) < 0)
         return NULL;
-    f.function = names[1][average][rank - 1];
-    o.rank = (int)rank, o.average = (int)average;
     const struct array_row rows[] = {{"dy", args[2], &dy, 0}, {"x", args[3], &x, 0}};
-    if (read_arrays(&f, rows, 2) < 0 || read_options(&f, args + 5, &o) < 0 || find_geometry(&f, &o, x, &p) < 0 ||
-        (!average && read_integers_array(&f, "cache", args[4], &index) < 0))
+    if (read_arrays(&f, rows, 2) < 0 || read_options(&f, args + 5, &o) < 0 || find_geometry(&f, &o, x, &p) < 0)
         return frame_return(&f, NULL);
-    const int batched = PyArray_NDIM(x) == rank + 2, nd = o.rank + 1 + batched;
-    npy_intp shape[5];
-    long in[5], out[5];
-    result_shape(&p, o.rank, batched, shape);
-    find_shapes(&p, in, out);
-    if (check_shape(&f, "dy", dy, nd, shape) < 0)
-        return frame_return(&f, NULL);
-    if (index) {
-        const npy_int64 *at = PyArray_DATA(index), cells = p.in[0] * p.in[1] * p.in[2];
-        if (PyArray_NDIM(index) != nd || !PyArray_CompareLists(PyArray_DIMS(index), shape, nd)) {
-            refuse(&f, PyExc_ValueError, "cache has shape %s, expected the indices of this call, one a value of dy", shape_text(index));
-            return frame_return(&f, NULL);
+    return run_backward(&f, average, &p, dy, x, args[4], o.rank);
+}
+
+/* Windows that follow from the sizes: [floor(p M / P), ceil((p + 1) M / P)). */
+static int find_adaptive(const struct frame *f, PyObject *output_size, PyArrayObject *x, int rank, struct cnn_pool *p)
+{
+    long out[3];
+    if (check_image(f, x, rank) < 0 || read_longs(f, "output_size", output_size, rank, 1, LARGEST_INT, out) < 0)
+        return -1;
+    const int batched = PyArray_NDIM(x) == rank + 2;
+    *p = (struct cnn_pool){.n = batched ? PyArray_DIM(x, 0) : 1, .c = PyArray_DIM(x, batched), .adaptive = 1};
+    for (int a = 0; a < 3; a++) {
+        const int axis = 1 + batched + a - (3 - rank);
+        p->in[a] = a < 3 - rank ? 1 : PyArray_DIM(x, axis);
+        p->out[a] = a < 3 - rank ? 1 : out[a - (3 - rank)];
+        p->stride[a] = p->dilation[a] = 1;
+        p->window[a] = (p->in[a] + p->out[a] - 1) / p->out[a] + 1;
+        if (p->in[a] == 0 || p->in[a] > LARGEST_INT) {
+            refuse(f, PyExc_ValueError, "x has %ld cells along axis %d, expected at least one", p->in[a], axis);
+            return -1;
         }
-        for (npy_intp i = 0; i < PyArray_SIZE(index); i++)
-            if (at[i] < 0 || at[i] >= cells) {
-                refuse(&f, PyExc_ValueError, "cache holds index %lld at position %zd, expected 0 to %lld", (long long)at[i], (Py_ssize_t)i, (long long)cells - 1);
-                return frame_return(&f, NULL);
-            }
     }
-    PyArrayObject *dx = new_result(&f, nd, PyArray_DIMS(x), batched && is_channels_last(x));
-    if (!dx)
+    return 0;
+}
+
+static int read_name(struct frame *f, PyObject *const *args, Py_ssize_t n, Py_ssize_t wanted, long *rank)
+{
+    if (expect_arguments(f, n, wanted) < 0 || !PyUnicode_Check(args[0]) || !(f->function = PyUnicode_AsUTF8(args[0])))
+        return -1;
+    return read_long(f, "rank", args[1], 1, 3, rank);
+}
+
+/* adaptive_pool_forward(name, rank, average, x, output_size, return_indices) */
+static PyObject *adaptive_pool_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "adaptive_pool_forward"};
+    struct cnn_pool p;
+    PyArrayObject *x;
+    long rank;
+    int average, indices;
+    if (read_name(&f, args, n, 6, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
+        return NULL;
+    const struct array_row rows[] = {{"x", args[3], &x, 0}};
+    if (read_arrays(&f, rows, 1) < 0 || read_bool(&f, "return_indices", args[5], &indices) < 0 || find_adaptive(&f, args[4], x, (int)rank, &p) < 0)
+        return frame_return(&f, NULL);
+    return run_forward(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, x, (int)rank, indices);
+}
+
+/* adaptive_pool_backward(name, rank, average, dy, x, index, output_size) -> dx */
+static PyObject *adaptive_pool_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "adaptive_pool_backward"};
+    struct cnn_pool p;
+    PyArrayObject *dy, *x;
+    long rank;
+    int average;
+    if (read_name(&f, args, n, 7, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
+        return NULL;
+    const struct array_row rows[] = {{"dy", args[3], &dy, 0}, {"x", args[4], &x, 0}};
+    if (read_arrays(&f, rows, 2) < 0 || find_adaptive(&f, args[6], x, (int)rank, &p) < 0)
+        return frame_return(&f, NULL);
+    return run_backward(&f, average, &p, dy, x, args[5], (int)rank);
+}
+
+static int find_lp(const struct frame *f, PyObject *const *args, PyArrayObject *x, int rank, struct cnn_pool *p)
+{
+    struct options o = {.rank = rank, .dilation = {1, 1, 1}};
+    double norm;
+    if (read_longs(f, "kernel_size", args[0], rank, 1, LARGEST_INT, o.window) < 0 || read_double(f, "norm_type", args[1], 1e-3, 1e3, &norm) < 0 ||
+        read_longs(f, "stride", args[2] == Py_None ? args[0] : args[2], rank, 1, LARGEST_INT, o.stride) < 0 || read_bool(f, "ceil_mode", args[3], &o.ceil_mode) < 0 ||
+        find_geometry(f, &o, x, p) < 0)
+        return -1;
+    p->norm = norm;
+    return 0;
+}
+
+/* lp_pool_forward(name, rank, x, kernel_size, norm_type, stride, ceil_mode) */
+static PyObject *lp_pool_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "lp_pool_forward"};
+    struct cnn_pool p;
+    PyArrayObject *x;
+    long rank;
+    if (read_name(&f, args, n, 7, &rank) < 0)
+        return NULL;
+    const struct array_row rows[] = {{"x", args[2], &x, 0}};
+    if (read_arrays(&f, rows, 1) < 0 || find_lp(&f, args + 3, x, (int)rank, &p) < 0)
+        return frame_return(&f, NULL);
+    return run_forward(&f, CNN_lp_pool_forward, &p, x, (int)rank, 0);
+}
+
+/* lp_pool_backward(name, rank, dy, x, y, kernel_size, norm_type, stride, ceil_mode) -> dx */
+static PyObject *lp_pool_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "lp_pool_backward"};
+    struct cnn_pool p;
+    PyArrayObject *dy, *x, *y, *dx;
+    long rank, in[5], out[5];
+    npy_intp shape[5];
+    if (read_name(&f, args, n, 9, &rank) < 0)
+        return NULL;
+    const struct array_row rows[] = {{"dy", args[2], &dy, 0}, {"x", args[3], &x, 0}, {"cache", args[4], &y, 0}};
+    if (read_arrays(&f, rows, 3) < 0 || find_lp(&f, args + 5, x, (int)rank, &p) < 0)
+        return frame_return(&f, NULL);
+    const int batched = PyArray_NDIM(x) == rank + 2, nd = (int)rank + 1 + batched;
+    result_shape(&p, (int)rank, batched, shape);
+    find_shapes(&p, in, out);
+    if (check_shape(&f, "dy", dy, nd, shape) < 0 || check_shape(&f, "cache", y, nd, shape) < 0 ||
+        !(dx = new_result(&f, nd, PyArray_DIMS(x), batched && is_channels_last(x))))
         return frame_return(&f, NULL);
     if (PyArray_SIZE(dx) > 0) {
-        void *from = channels_together(&f, dy, o.rank, out, p.y), *to = from ? result_together(&f, dx, o.rank, in, p.x) : NULL;
-        if (!to)
+        /* One set of strides serves dy and y, another x and dx: all as dense channels-last images. */
+        long ignored[5];
+        void *from_dy = dense_together(&f, dy, (int)rank, out, p.y), *from_y = dense_together(&f, y, (int)rank, out, p.y);
+        void *from_x = dense_together(&f, x, (int)rank, in, p.x);
+        PyArrayObject *aside = new_together(&f, (int)rank, in, ignored);
+        if (!from_dy || !from_y || !from_x || !aside)
             return frame_return(&f, NULL);
-        void *const of_max[] = {from, index ? PyArray_DATA(index) : NULL, to}, *const of_average[] = {from, to};
-        if (run_entry(&f, average ? CNN_avg_pool_backward : CNN_max_pool_backward, &p, average ? of_average : of_max, estimate(&p) * 2) < 0 ||
-            store_image(&f, in, to, p.x, dx, o.rank) < 0)
+        void *const arrays[] = {from_dy, from_x, from_y, PyArray_DATA(aside)};
+        if (run_entry(&f, CNN_lp_pool_backward, &p, arrays, pool_work(&p) * 4) < 0 || store_image(&f, in, PyArray_DATA(aside), p.x, dx, (int)rank) < 0)
             return frame_return(&f, NULL);
     }
     return deliver(&f, dx, Py_None);
 }
 
+/* max_unpool(name, rank, x or dy, indices, kernel_size, stride, padding, output_size, backward): the plane's size, checked; x -> y, or dy -> dx
+ * for an x of the shape of indices */
+static PyObject *max_unpool(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "max_unpool"};
+    struct cnn_pool p;
+    PyArrayObject *a, *index, *result;
+    long rank, window[3], stride[3], pad[3], size[3];
+    int backward;
+    if (read_name(&f, args, n, 9, &rank) < 0 || read_bool(&f, "backward", args[8], &backward) < 0)
+        return NULL;
+    const struct array_row rows[] = {{backward ? "dy" : "x", args[2], &a, 0}};
+    if (read_arrays(&f, rows, 1) < 0 || read_integers_array(&f, "indices", args[3], &index) < 0 ||
+        read_longs(&f, "kernel_size", args[4], (int)rank, 1, LARGEST_INT, window) < 0 ||
+        read_longs(&f, "stride", args[5] == Py_None ? args[4] : args[5], (int)rank, 1, LARGEST_INT, stride) < 0 ||
+        read_longs(&f, "padding", args[6], (int)rank, 0, LARGEST_INT, pad) < 0 ||
+        (args[7] != Py_None && read_longs(&f, "output_size", args[7], (int)rank, 1, LARGEST_INT, size) < 0) || check_image(&f, a, (int)rank) < 0)
+        return frame_return(&f, NULL);
+    const int nd = PyArray_NDIM(a), batched = nd == rank + 2;
+    if (PyArray_NDIM(index) != nd) {
+        refuse(&f, PyExc_ValueError, "indices has shape %s, expected %d axes like %s", shape_text(index), nd, backward ? "dy" : "x");
+        return frame_return(&f, NULL);
+    }
+    p = (struct cnn_pool){.n = batched ? PyArray_DIM(index, 0) : 1, .c = PyArray_DIM(index, batched)};
+    npy_intp plane[5], values[5];
+    memcpy(values, PyArray_DIMS(index), sizeof(npy_intp) * (size_t)nd);
+    memcpy(plane, values, sizeof(npy_intp) * (size_t)nd);
+    for (int k = 0; k < 3; k++)
+        p.in[k] = p.out[k] = 1;
+    for (int i = 0; i < rank; i++) {
+        const int axis = 1 + batched + i;
+        const long natural = (values[axis] - 1) * stride[i] - 2 * pad[i] + window[i];
+        const long wanted = args[7] == Py_None ? natural : size[i];
+        if (wanted < 1 || (args[7] != Py_None && (wanted <= natural - stride[i] || wanted >= natural + stride[i]))) {
+            refuse(&f, PyExc_ValueError, "output_size %ld along axis %d, expected %ld to %ld", wanted, axis, natural - stride[i] + 1, natural + stride[i] - 1);
+            return frame_return(&f, NULL);
+        }
+        p.in[3 - rank + i] = plane[axis] = wanted;
+        p.out[3 - rank + i] = values[axis];
+    }
+    const npy_intp *expected = backward ? plane : values;
+    if (check_shape(&f, backward ? "dy" : "x", a, nd, expected) < 0 || check_indices(&f, "indices", &p, index, nd, values) < 0 ||
+        !(result = new_result(&f, nd, backward ? values : plane, batched && is_channels_last(a))))
+        return frame_return(&f, NULL);
+    find_strides(backward ? a : result, (int)rank, p.x);
+    find_strides(backward ? result : a, (int)rank, p.y);
+    void *const arrays[] = {PyArray_DATA(a), PyArray_DATA(index), PyArray_DATA(result)};
+    if (PyArray_SIZE(result) > 0 &&
+        run_entry(&f, backward ? CNN_max_unpool_backward : CNN_max_unpool_forward, &p, arrays, (double)(PyArray_SIZE(result) + PyArray_SIZE(a)) * 2) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, result, Py_None);
+}
+
 PyMethodDef pool_methods[] = {
     METHOD(pool_forward, "rank, average, x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, return_indices -> y or (y, indices)"),
     METHOD(pool_backward, "rank, average, dy, x, index, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad -> dx"),
+    METHOD(adaptive_pool_forward, "name, rank, average, x, output_size, return_indices -> y or (y, indices)"),
+    METHOD(adaptive_pool_backward, "name, rank, average, dy, x, index, output_size -> dx"),
+    METHOD(lp_pool_forward, "name, rank, x, kernel_size, norm_type, stride, ceil_mode -> y"),
+    METHOD(lp_pool_backward, "name, rank, dy, x, y, kernel_size, norm_type, stride, ceil_mode -> dx"),
+    METHOD(max_unpool, "name, rank, x or dy, indices, kernel_size, stride, padding, output_size, backward -> y or dx"),
     {NULL, NULL, 0, NULL}};

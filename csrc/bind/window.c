@@ -91,7 +91,7 @@ int copy_image(struct frame *f, const long shape[5], const void *x, const long x
     return size > 0 ? run_entry(f, CNN_array_copy, &p, arrays, size) : 0;
 }
 
-static PyArrayObject *new_together(struct frame *f, int rank, const long shape[5], long stride[5])
+PyArrayObject *new_together(struct frame *f, int rank, const long shape[5], long stride[5])
 {
     npy_intp dims[5] = {shape[0], shape[1]};
     for (int i = 0; i < rank; i++)
@@ -113,6 +113,14 @@ void *channels_together(struct frame *f, PyArrayObject *x, int rank, const long 
         return NULL;
     memcpy(stride, together, sizeof together);
     return PyArray_DATA(copy);
+}
+
+void *dense_together(struct frame *f, PyArrayObject *x, int rank, const long shape[5], long stride[5])
+{
+    long from[5];
+    PyArrayObject *copy = new_together(f, rank, shape, stride);
+    find_strides(x, rank, from);
+    return copy && copy_image(f, shape, PyArray_DATA(x), from, PyArray_DATA(copy), stride) == 0 ? PyArray_DATA(copy) : NULL;
 }
 
 void *result_together(struct frame *f, PyArrayObject *y, int rank, const long shape[5], long stride[5])

@@ -8,27 +8,7 @@
  * x[N][C][in], y[N][C][out], channels neighbours in memory (stride 1) for x, y and their gradients; index[N][C][out] is
  * int64 in C order, flat in the input's spatial plane. Forward and backward overwrite. Source: mathematics 2.6. */
 #include "ops.h"
-
-/* Taps of a window that lie inside the image, [begin, end), at output cell p of axis a. */
-struct range {
-    long begin, end, first; /* first: input cell of tap 0, perhaps negative */
-};
-static struct range taps_inside(const struct cnn_pool *p, int a, long cell)
-{
-    const long first = cell * p->stride[a] - p->before[a], d = p->dilation[a];
-    struct range r = {.first = first};
-    r.begin = first < 0 ? divide_up(-first, d) : 0;
-    r.end = first < p->in[a] ? min_long(p->window[a], (p->in[a] - 1 - first) / d + 1) : 0;
-    return r;
-}
-
-/* The average's divisor along one axis; axes multiply. */
-static long divisor(const struct cnn_pool *p, int a, long cell)
-{
-    const long first = cell * p->stride[a] - p->before[a], low = p->count_include_pad ? -p->before[a] : 0;
-    const long high = p->count_include_pad ? p->in[a] + p->after[a] : p->in[a];
-    return min_long(first + p->window[a], high) - max_long(first, low);
-}
+#include "pool.h"
 
 /* The same for every row: where the windows of an output row begin and end, and their divisors. */
 struct column {
@@ -244,17 +224,14 @@ static void average_backward_row(void *context, long row, int worker)
     const long cell[2] = {row / p->in[1] % p->in[0], row % p->in[1]}, n = row / p->in[1] / p->in[0], channels = p->c;
     real *dy = s->scratch + 2 * worker * row_room(p), *dx = dy + row_room(p);
     long low[2], high[2];
-    for (int a = 0; a < 2; a++) {
-        const long reach = cell[a] + p->before[a] - (p->window[a] - 1);
-        low[a] = reach > 0 ? divide_up(reach, p->stride[a]) : 0;
-        high[a] = min_long(p->out[a] - 1, (cell[a] + p->before[a]) / p->stride[a]);
-    }
+    for (int a = 0; a < 2; a++)
+        windows_over(p, a, cell[a], &low[a], &high[a]);
     const long whole = channels / LANES * LANES;
     mask rest;
     for (int v = 0; v < LANES; v++)
         rest[v] = v < channels - whole ? -1 : 0;
     /* Windows that do not overlap give every cell one share: nothing to add it to. */
-    const int apart = p->window[0] <= p->stride[0] && p->window[1] <= p->stride[1] && p->window[2] <= p->stride[2];
+    const int apart = !p->adaptive && p->window[0] <= p->stride[0] && p->window[1] <= p->stride[1] && p->window[2] <= p->stride[2];
     memset(dx, 0, (size_t)row_room(p) * sizeof(real));
     for (long d = low[0]; d <= high[0]; d++)
         for (long h = low[1]; h <= high[1]; h++) {

@@ -225,3 +225,65 @@ def test_unfold_is_convolution_as_a_product(rng):
     same(w.reshape(4, -1) @ columns, y.reshape(2, 4, -1))
     ones = F.fold(F.unfold(np.ones((1, 1, 4, 4)), 2), (4, 4), 2)
     same(ones, np.outer([1, 2, 2, 1], [1, 2, 2, 1]))
+
+
+def test_m43_unpooling():
+    y, index = F.max_pool2d(X, 2, return_indices=True)
+    back = F.max_unpool2d(y, index, 2, output_size=(5, 5))
+    wanted = np.zeros((5, 5))
+    wanted[1, 1], wanted[1, 3], wanted[3, 1], wanted[3, 3] = 7, 9, 17, 19
+    same(back, wanted)
+    with pytest.raises(ValueError, match="indices holds 16 at position 2, expected 0 to 15"):
+        F.max_unpool2d(y, index, 2)
+    twice = F.max_unpool1d(np.array([[[1.0, 2]]]), [[[3, 3]]], 2)
+    same(twice, [0, 0, 0, 2])
+    same(F.max_unpool1d_backward(np.arange(4.0)[None, None], np.ones((1, 1, 2)), [[[3, 3]]], 2).x, [0, 3])
+
+
+def test_lp_and_adaptive_pools():
+    near(
+        F.lp_pool2d(X, 2, ceil_mode=True),
+        [[9.486832981, 13.038404810, 15.811388301], [28.460498942, 32.403703492, 35.355339059], [43.011626335, 47.010637094, 50]],
+    )
+    line = np.arange(5.0)[None, None]
+    near(F.adaptive_avg_pool1d(line, 3), [0.5, 2, 3.5])
+    same(F.adaptive_max_pool1d(line, 3), [1, 3, 4])
+    near(F.adaptive_avg_pool1d(np.arange(3.0)[None, None], 5), [0, 0.5, 1, 1.5, 2])
+    same(F.global_avg_pool(X), 13)
+    same(F.global_max_pool(X), 25)
+    assert F.global_avg_pool(X).shape == (1, 1, 1, 1)
+
+
+def test_interpolation():
+    near(
+        F.interpolate(Q, size=4, mode="bilinear"), [[1, 1.25, 1.75, 2], [1.5, 1.75, 2.25, 2.5], [2.5, 2.75, 3.25, 3.5], [3, 3.25, 3.75, 4]]
+    )
+    near(
+        F.interpolate(Q, size=4, mode="bilinear", align_corners=True),
+        [[1, 4 / 3, 5 / 3, 2], [5 / 3, 2, 7 / 3, 8 / 3], [7 / 3, 8 / 3, 3, 10 / 3], [3, 10 / 3, 11 / 3, 4]],
+    )
+    near(
+        F.interpolate(Q, size=4, mode="bicubic"),
+        [
+            [0.68359375, 1.015625, 1.5625, 1.89453125],
+            [1.34765625, 1.6796875, 2.2265625, 2.55859375],
+            [2.44140625, 2.7734375, 3.3203125, 3.65234375],
+            [3.10546875, 3.4375, 3.984375, 4.31640625],
+        ],
+    )
+    line = np.arange(5.0)[None, None]
+    near(F.interpolate(line, scale_factor=1.5, mode="linear"), [0, 1 / 2, 7 / 6, 11 / 6, 5 / 2, 19 / 6, 23 / 6])
+    near(F.interpolate(line, size=7, mode="linear"), [0, 4 / 7, 9 / 7, 2, 19 / 7, 24 / 7, 4])
+    same(F.interpolate(Q, size=3), [[1, 1, 2], [1, 1, 2], [3, 3, 4]])
+    two = np.array([[[1.0, 2]]])
+    near(F.interpolate_backward(np.arange(1.0, 5)[None, None], two, size=4, mode="linear").x, [3.25, 6.75])
+    with pytest.raises(ValueError, match="expected one of them"):
+        F.interpolate(Q)
+    with pytest.raises(ValueError, match="align_corners is True, expected False with mode 'nearest'"):
+        F.interpolate(Q, size=2, align_corners=True)
+
+
+def test_pixel_shuffle():
+    x = np.arange(8.0).reshape(1, 8, 1, 1)
+    same(F.pixel_shuffle(x, 2)[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])
+    same(F.pixel_unshuffle(F.pixel_shuffle(x, 2), 2), x)

@@ -41,3 +41,19 @@ def test_pools(rng):
     np.testing.assert_array_equal(nn.AvgPool2d(2, count_include_pad=False)(x), F.avg_pool2d(x, 2, count_include_pad=False))
     y, index = nn.MaxPool2d(2, return_indices=True)(x)
     assert y.shape == index.shape == (1, 2, 4, 4)
+
+
+def test_more_pools_and_resizing(rng):
+    x = rng.normal(size=(1, 4, 8, 8))
+    np.testing.assert_array_equal(nn.AdaptiveAvgPool2d(3)(x), F.adaptive_avg_pool2d(x, 3))
+    np.testing.assert_array_equal(nn.AdaptiveMaxPool2d((2, 5))(x), F.adaptive_max_pool2d(x, (2, 5)))
+    np.testing.assert_array_equal(nn.LPPool2d(3, 2)(x), F.lp_pool2d(x, 2, norm_type=3))
+    y, index = nn.MaxPool2d(2, return_indices=True)(x)
+    np.testing.assert_array_equal(nn.MaxUnpool2d(2)(y, index), F.max_unpool2d(y, index, 2))
+    np.testing.assert_array_equal(nn.GlobalAvgPool()(x), F.global_avg_pool(x))
+    np.testing.assert_array_equal(nn.GlobalMaxPool()(x), F.global_max_pool(x))
+    np.testing.assert_array_equal(nn.Upsample(scale_factor=2, mode="bilinear")(x), F.interpolate(x, scale_factor=2, mode="bilinear"))
+    np.testing.assert_array_equal(nn.PixelUnshuffle(2)(nn.PixelShuffle(2)(x)), x)
+    columns = nn.Unfold(3, padding=1)(x)
+    np.testing.assert_array_equal(nn.Fold((8, 8), 3, padding=1)(columns), F.fold(columns, (8, 8), 3, padding=1))
+    assert "mode='bilinear'" in repr(nn.Upsample(scale_factor=2, mode="bilinear")) and "output_size=3" in repr(nn.AdaptiveAvgPool2d(3))

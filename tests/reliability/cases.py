@@ -130,6 +130,75 @@ def pool(d, average):
     return make
 
 
+def spatial(rng, d, low=1, high=9):
+    return tuple(int(v) for v in rng.integers(low, high if d < 3 else 5, d))
+
+
+def adaptive(d):
+    def make(rng, dtype, integers=True, small=False):
+        x = order(rng, apart(rng, (int(rng.integers(1, 4)), int(rng.integers(1, 4 if small else 40)), *spatial(rng, d)), dtype, integers))
+        return (x,), {"output_size": spatial(rng, d)}
+
+    return make
+
+
+def global_pool(rng, dtype, integers=True, small=False):
+    d = int(rng.integers(1, 4))
+    return (order(rng, apart(rng, (2, int(rng.integers(1, 30)), *spatial(rng, d)), dtype, integers)),), {}
+
+
+def lp_pool(d):
+    def make(rng, dtype, integers=True, small=False):
+        window = tuple(int(v) for v in rng.integers(1, 4, d))
+        sizes = [w + int(rng.integers(0, 6 if d < 3 else 3)) for w in window]
+        x = order(rng, apart(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 4 if small else 30)), *sizes), dtype, False))
+        stride = None if rng.integers(2) else tuple(int(v) for v in rng.integers(1, 4, d))
+        return (x,), {
+            "kernel_size": window,
+            "norm_type": float(rng.choice([1, 2, 3, 2.5])),
+            "stride": stride,
+            "ceil_mode": bool(rng.integers(2)),
+        }
+
+    return make
+
+
+def unpool(d):
+    def make(rng, dtype, integers=True, small=False):
+        sizes, window = spatial(rng, d, 1, 6), int(rng.integers(1, 4))
+        x = order(rng, numbers(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 5)), *sizes), dtype, integers))
+        plane = [m * window for m in sizes]
+        options = {"kernel_size": window}
+        if window > 1 and rng.integers(2):
+            plane = [p + 1 for p in plane]
+            options["output_size"] = tuple(plane)
+        return (x, rng.integers(0, int(np.prod(plane)), x.shape)), options
+
+    return make
+
+
+def interpolation(rng, dtype, integers=True, small=False):
+    mode = str(rng.choice(["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area"]))
+    d = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}.get(mode, int(rng.integers(1, 4)))
+    x = order(rng, numbers(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 4 if small else 24)), *spatial(rng, d)), dtype, integers))
+    options = {"mode": mode, "align_corners": bool(rng.integers(2)) if mode not in ("nearest", "nearest-exact", "area") else False}
+    if rng.integers(2):
+        options["size"] = spatial(rng, d, 1, 12)
+    else:
+        options["scale_factor"] = tuple(float(v) for v in rng.choice([1.0, 1.5, 2.0, 3.0, 2.3], d))
+    return (x,), options
+
+
+def shuffling(inverse):
+    def make(rng, dtype, integers=True, small=False):
+        d, f = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        sizes, c = spatial(rng, d, 1, 5), int(rng.integers(1, 3))
+        shape = (2, c, *(m * f for m in sizes)) if inverse else (2, c * f**d, *sizes)
+        return (order(rng, numbers(rng, shape, dtype, integers)),), {"factor": f}
+
+    return make
+
+
 def random_shape(rng, low=1, high=4):
     return tuple(int(v) for v in rng.integers(1, 7, rng.integers(low, high + 1)))
 
@@ -255,6 +324,10 @@ CASES |= {f"conv_transpose{d}d": conv_transpose(d) for d in (1, 2, 3)}
 CASES |= {"pad": padding, "unfold": unfolding, "fold": folding}
 CASES |= {f"max_pool{d}d": pool(d, False) for d in (1, 2, 3)}
 CASES |= {f"avg_pool{d}d": pool(d, True) for d in (1, 2, 3)}
+CASES |= {f"adaptive_{kind}_pool{d}d": adaptive(d) for kind in ("avg", "max") for d in (1, 2, 3)}
+CASES |= {f"lp_pool{d}d": lp_pool(d) for d in (1, 2, 3)} | {f"max_unpool{d}d": unpool(d) for d in (1, 2, 3)}
+CASES |= {"global_avg_pool": global_pool, "global_max_pool": global_pool, "interpolate": interpolation}
+CASES |= {"pixel_shuffle": shuffling(False), "pixel_unshuffle": shuffling(True)}
 CASES |= {"relu": unary(away=0.05), "sigmoid": unary(), "tanh": unary(), "softmax": along_axis, "log_softmax": along_axis}
 CASES |= {"exp": unary(), "log": unary(positive=True), "sqrt": unary(positive=True), "negative": unary(), "power": power}
 CASES |= {"add": binary(), "subtract": binary(), "multiply": binary(), "divide": binary(nonzero=True), "maximum": binary()}
@@ -267,14 +340,16 @@ EXACT = {
     *(f"conv{d}d" for d in (1, 2, 3)),
     *(f"conv_transpose{d}d" for d in (1, 2, 3)),
     *(f"max_pool{d}d" for d in (1, 2, 3)),
-    *"pad unfold fold".split(),
+    *(f"{kind}{d}d" for kind in ("adaptive_max_pool", "max_unpool") for d in (1, 2, 3)),
+    *"pad unfold fold global_max_pool pixel_shuffle pixel_unshuffle".split(),
     *"relu linear matmul add subtract multiply maximum negative sum max reshape transpose flip getitem concatenate stack where channels_last".split(),
 }
 # Linear in these arrays, the others fixed (a bias left out): the adjoint identity holds exactly on integers.
 LINEAR = {
     **{f"conv{d}d": ("x", "weight") for d in (1, 2, 3)},
     **{f"conv_transpose{d}d": ("x", "weight") for d in (1, 2, 3)},
-    "pad": ("x",),
+    **dict.fromkeys(("pad", "pixel_shuffle", "pixel_unshuffle"), ("x",)),
+    **{f"max_unpool{d}d": () for d in (1, 2, 3)},
     "unfold": ("x",),
     "fold": ("cols",),
     "linear": ("x", "weight"),

@@ -15,7 +15,7 @@ from tests.reliability.cases import CASES
 CORE = [
     n
     for n in CASES
-    if n.startswith(("conv", "max_pool", "avg_pool", "pad", "unfold", "fold"))
+    if n.startswith(("conv", "max_", "avg_pool", "pad", "unfold", "fold", "adaptive", "global", "lp_", "interpolate", "pixel"))
     or n in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "linear", "cross_entropy")
 ]
 
@@ -65,7 +65,19 @@ BAD_INTEGERS = [
     LyingIndex(),
 ]
 BAD_STRINGS = ["sam", "SAME", "", b"same", 3.5, {}]
-INTEGER_OPTIONS = {"stride", "dilation", "groups", "kernel_size", "axis", "ignore_index", "output_padding", "output_size", "pads"}
+INTEGER_OPTIONS = {
+    "stride",
+    "dilation",
+    "groups",
+    "kernel_size",
+    "axis",
+    "ignore_index",
+    "output_padding",
+    "output_size",
+    "pads",
+    "factor",
+    "size",
+}
 LEGAL = {("stride", "None"), ("axis", "0"), ("axis", "-1"), ("ignore_index", "0"), ("ignore_index", "-1"), ("padding", "0")}
 
 
@@ -141,7 +153,7 @@ def test_options(name):
                 if isinstance(bad, (bool, float, str, bytes, tuple, list)) or bad in (2**64, 10**30, -(2**63)):
                     assert refused, f"{label}: {option}={bad!r} was accepted"
                 if not refused and label == name:
-                    free = {"stride", "ignore_index", "axis", "padding", "output_padding", "output_size"}
+                    free = {"stride", "ignore_index", "axis", "padding", "output_padding", "output_size", "size"}
                     assert (option, str(bad)) in LEGAL or bad == 2**31 or option in free, (option, bad)
     for option in {"padding", "padding_mode", "reduction", "algorithm", "mode"} & set(accepts):
         for bad in BAD_STRINGS:

@@ -1,5 +1,7 @@
 """No call leaves a block, a reference or a byte behind, on success and on every kind of error."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -67,4 +69,5 @@ def test_errors(kind):
 def test_planted_leak_is_found():
     kept, x = [], np.ones(3)
     assert growth(lambda: kept.append(x), [x], 50)[1] >= 50
-    assert growth(lambda: kept.append(bytearray(100)), [x], 50)[0] >= 50
+    if sys.getallocatedblocks():  # the interpreter counts no blocks when it allocates with plain malloc, as under sanitizers
+        assert growth(lambda: kept.append(bytearray(100)), [x], 50)[0] >= 50

@@ -1,0 +1,48 @@
+/* pool.h: which cells a pool's window has. */
+#ifndef CNN_POOL_H
+#define CNN_POOL_H
+
+#include "../base/problem.h"
+#include "../base/real.h"
+
+/* Taps of a window that lie inside the image, [begin, end), at output cell `cell` of axis a. */
+struct range {
+    long begin, end, first; /* first: input cell of tap 0, perhaps negative */
+};
+ALWAYS_INLINE struct range taps_inside(const struct cnn_pool *p, int a, long cell)
+{
+    if (p->adaptive) {
+        const long first = cell * p->in[a] / p->out[a];
+        return (struct range){0, divide_up((cell + 1) * p->in[a], p->out[a]) - first, first};
+    }
+    const long first = cell * p->stride[a] - p->before[a], d = p->dilation[a];
+    struct range r = {.first = first};
+    r.begin = first < 0 ? divide_up(-first, d) : 0;
+    r.end = first < p->in[a] ? min_long(p->window[a], (p->in[a] - 1 - first) / d + 1) : 0;
+    return r;
+}
+
+/* The average's divisor along one axis; axes multiply. */
+ALWAYS_INLINE long divisor(const struct cnn_pool *p, int a, long cell)
+{
+    if (p->adaptive)
+        return taps_inside(p, a, cell).end;
+    const long first = cell * p->stride[a] - p->before[a], low = p->count_include_pad ? -p->before[a] : 0;
+    const long high = p->count_include_pad ? p->in[a] + p->after[a] : p->in[a];
+    return min_long(first + p->window[a], high) - max_long(first, low);
+}
+
+/* The windows, low to high, that may hold an input cell (dilation 1). */
+ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long *low, long *high)
+{
+    if (p->adaptive) {
+        *low = cell * p->out[a] / p->in[a];
+        *high = min_long(p->out[a] - 1, divide_up((cell + 1) * p->out[a], p->in[a]) - 1);
+        return;
+    }
+    const long reach = cell + p->before[a] - (p->window[a] - 1);
+    *low = reach > 0 ? divide_up(reach, p->stride[a]) : 0;
+    *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
+}
+
+#endif

@@ -1,0 +1,215 @@
+/* pool_lp.c: the power mean of windows, and the inverse of maximum pooling.
+ *
+ *     lp      y[p] = (A sum |x|^q)^(1/q) over W(p), A = cells of a whole window / cells of this one
+ *             dx[h] += dy[p] A sign(x) |x|^(q-1) y^(1-q), 0 where y = 0
+ *     unpool  x[index[p]] = y[p], 0 elsewhere; of equal indices the last in scan order stays, and alone gets its gradient
+ *
+ * Shapes as in pool.c. lp: channels neighbours in memory. Forward and backward overwrite. Source: mathematics 2.6. */
+#include "ops.h"
+#include "pool.h"
+#include "vecmath.h"
+
+struct lp {
+    const struct cnn_pool *p;
+    const real *x, *dy, *y;
+    real *to;
+};
+
+/* |x|^q for x >= 0; 0^q is 0, and 0^0 is 1. */
+ALWAYS_INLINE vec power(vec x, real q)
+{
+    if (q == 0)
+        return vec_fill(1);
+    if (q == 1)
+        return x;
+    if (q == 2)
+        return x * x;
+    return vec_exp(vec_log(x) * q);
+}
+
+ALWAYS_INLINE vec root(vec x, real q)
+{
+    if (q == 1)
+        return x;
+    if (q == 2) {
+        vec y;
+        for (int i = 0; i < LANES; i++)
+            y[i] = CNN_DOUBLE ? (real)__builtin_sqrt((double)x[i]) : (real)__builtin_sqrtf((float)x[i]);
+        return y;
+    }
+    return vec_exp(vec_log(x) / q);
+}
+
+ALWAYS_INLINE vec get(const real *p, long n) { return n == LANES ? vec_load(p) : vec_load_part(p, n); }
+ALWAYS_INLINE void put(real *p, vec v, long n)
+{
+    if (n == LANES)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, n);
+}
+
+static real share(const struct cnn_pool *p, const struct range r[3])
+{
+    long cells = 1, whole = 1;
+    for (int a = 0; a < 3; a++) {
+        cells *= r[a].end - r[a].begin;
+        whole *= p->window[a];
+    }
+    return (real)whole / (real)cells;
+}
+
+static void lp_row(void *context, long row, int worker)
+{
+    (void)worker;
+    const struct lp *s = context;
+    const struct cnn_pool *p = s->p;
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0];
+    struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
+    for (long w = 0; w < p->out[2]; w++) {
+        r[2] = taps_inside(p, 2, w);
+        const vec scale = vec_fill(share(p, r));
+        real *y = s->to + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
+        for (long c = 0; c < p->c; c += LANES) {
+            const long valid = min_long(LANES, p->c - c);
+            vec sum = {0};
+            for (long i = r[0].begin; i < r[0].end; i++)
+                for (long j = r[1].begin; j < r[1].end; j++)
+                    for (long k = r[2].begin; k < r[2].end; k++) {
+                        const real *x = s->x + n * p->x[0] + (r[0].first + i) * p->x[2] + (r[1].first + j) * p->x[3] + (r[2].first + k) * p->x[4] + c;
+                        sum = sum + power(vec_abs(get(x, valid)), (real)p->norm);
+                    }
+            put(y + c, root(sum * scale, (real)p->norm), valid);
+        }
+    }
+}
+
+static double work_of(const struct cnn_pool *p)
+{
+    return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]);
+}
+
+size_t FN(lp_pool_forward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(lp_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct lp s = {.p = problem, .x = array[0], .to = array[1]};
+    cnn_parallel_for(run, s.p->n * s.p->out[0] * s.p->out[1], work_of(s.p), lp_row, &s);
+}
+
+/* A vector of channels of one image; its windows in scan order. */
+static void lp_backward_channels(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct lp *s = context;
+    const struct cnn_pool *p = s->p;
+    const long groups = divide_up(p->c, LANES), n = block / groups, c = block % groups * LANES, valid = min_long(LANES, p->c - c);
+    const real q = (real)p->norm;
+    real *dx = s->to + n * p->x[0] + c;
+    for (long d = 0; d < p->in[0]; d++)
+        for (long h = 0; h < p->in[1]; h++)
+            for (long w = 0; w < p->in[2]; w++)
+                put(dx + d * p->x[2] + h * p->x[3] + w * p->x[4], (vec){0}, valid);
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++)
+            for (long w = 0; w < p->out[2]; w++) {
+                const struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h), taps_inside(p, 2, w)};
+                const long at = n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4] + c;
+                const vec y = get(s->y + at, valid);
+                const vec factor = get(s->dy + at, valid) * vec_fill(share(p, r)) / power(y, q - 1);
+                for (long i = r[0].begin; i < r[0].end; i++)
+                    for (long j = r[1].begin; j < r[1].end; j++)
+                        for (long k = r[2].begin; k < r[2].end; k++) {
+                            const long cell = (r[0].first + i) * p->x[2] + (r[1].first + j) * p->x[3] + (r[2].first + k) * p->x[4];
+                            const vec x = get(s->x + n * p->x[0] + c + cell, valid);
+                            const vec size = power(vec_abs(x), q - 1);
+                            const vec slope = vec_select(x == 0, (vec){0}, (vec)((mask)size ^ vec_sign(x)));
+                            const vec g = vec_select(y == 0, (vec){0}, factor * slope);
+                            put(dx + cell, get(dx + cell, valid) + g, valid);
+                        }
+            }
+}
+
+size_t FN(lp_pool_backward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(lp_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct lp s = {.p = problem, .dy = array[0], .x = array[1], .y = array[2], .to = array[3]};
+    cnn_parallel_for(run, s.p->n * divide_up(s.p->c, LANES), 2 * work_of(s.p), lp_backward_channels, &s);
+}
+
+struct unpool {
+    const struct cnn_pool *p;
+    const real *from;
+    const int64_t *index;
+    real *to;
+    int64_t *owner; /* a plane a worker: which value was written last */
+};
+
+static long plane_of(const struct cnn_pool *p) { return p->in[0] * p->in[1] * p->in[2]; }
+
+static long cell_of(const struct cnn_pool *p, int64_t flat)
+{
+    return flat / p->in[2] / p->in[1] * p->x[2] + flat / p->in[2] % p->in[1] * p->x[3] + flat % p->in[2] * p->x[4];
+}
+
+static void unpool_plane(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct unpool *s = context;
+    const struct cnn_pool *p = s->p;
+    const long n = block / p->c, c = block % p->c;
+    const int64_t *index = s->index + block * p->out[0] * p->out[1] * p->out[2];
+    real *to = s->to + n * p->x[0] + c * p->x[1];
+    for (long i = 0; i < plane_of(p); i++)
+        to[cell_of(p, i)] = 0;
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++)
+            for (long w = 0; w < p->out[2]; w++)
+                to[cell_of(p, *index++)] = s->from[n * p->y[0] + c * p->y[1] + d * p->y[2] + h * p->y[3] + w * p->y[4]];
+}
+
+static void unpool_backward_plane(void *context, long block, int worker)
+{
+    const struct unpool *s = context;
+    const struct cnn_pool *p = s->p;
+    const long n = block / p->c, c = block % p->c, values = p->out[0] * p->out[1] * p->out[2];
+    const int64_t *index = s->index + block * values;
+    int64_t *owner = s->owner + worker * plane_of(p);
+    for (long i = 0; i < values; i++)
+        owner[index[i]] = i;
+    const real *from = s->from + n * p->x[0] + c * p->x[1];
+    long i = 0;
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++)
+            for (long w = 0; w < p->out[2]; w++, i++)
+                s->to[n * p->y[0] + c * p->y[1] + d * p->y[2] + h * p->y[3] + w * p->y[4]] = owner[index[i]] == i ? from[cell_of(p, index[i])] : 0;
+}
+
+size_t FN(max_unpool_forward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(max_unpool_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct unpool s = {problem, array[0], array[1], array[2], NULL};
+    cnn_parallel_for(run, s.p->n * s.p->c, (double)(s.p->n * s.p->c) * (double)plane_of(s.p), unpool_plane, &s);
+}
+
+size_t FN(max_unpool_backward_scratch)(const void *problem, int workers) { return (size_t)(plane_of(problem) * workers) * sizeof(int64_t); }
+
+void FN(max_unpool_backward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct unpool s = {problem, array[0], array[1], array[2], (int64_t *)run->scratch};
+    cnn_parallel_for(run, s.p->n * s.p->c, (double)(s.p->n * s.p->c) * (double)plane_of(s.p), unpool_backward_plane, &s);
+}

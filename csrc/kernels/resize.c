@@ -1,0 +1,216 @@
+/* resize.c: interpolation of images, every axis by itself: y = A x, dx = A' dy.
+ *
+ *     nearest        h = min(floor(p q), M-1)                nearest-exact   h = min(floor((p + 1/2) q), M-1)
+ *     linear, cubic  t = (p + 1/2) q - 1/2 (linear: at least 0), or p (M-1)/(P-1) with aligned corners
+ *                    linear: (1-f) x[h] + f x[h+1];  cubic: 4 taps from floor t - 1, a = -3/4; indices clamped to the image
+ *
+ * x[N][C][in], y[N][C][out], channels neighbours in memory. A row of results is the weighted sum of rows, then of its
+ * neighbouring pixels; the tables are made in float64 and rounded once. Both overwrite. Source: mathematics 2.7. */
+#include "ops.h"
+
+enum { MOST_TAPS = 4 };
+
+/* Where an output cell of one axis reads, and with what weight. */
+struct taps {
+    long cell[MOST_TAPS];
+    real weight[MOST_TAPS];
+};
+
+struct resize {
+    const struct cnn_resize *p;
+    const real *from;
+    real *to;
+    struct taps *table[3];
+    int count; /* taps an axis that is resized */
+    real *rows;
+    long room;
+};
+
+static double cubic(double v)
+{
+    const double a = -0.75;
+    return v <= 1 ? ((a + 2) * v - (a + 3)) * v * v + 1 : v < 2 ? ((a * v - 5 * a) * v + 8 * a) * v - 4 * a : 0;
+}
+
+static long clamp(long i, long m) { return i < 0 ? 0 : i >= m ? m - 1 : i; }
+
+static long whole_part(double t) /* floor, for |t| far below 2^62 */
+{
+    const long i = (long)t;
+    return (double)i > t ? i - 1 : i;
+}
+
+static struct taps find_taps(const struct cnn_resize *p, int a, long cell)
+{
+    const long in = p->in[a], out = p->out[a];
+    struct taps t = {{0}, {1}};
+    const double q = p->ratio[a] != 0 ? p->ratio[a] : (double)in / (double)out;
+    if (p->mode == CNN_NEAREST)
+        t.cell[0] = min_long(p->ratio[a] != 0 ? whole_part((double)cell * q) : cell * in / out, in - 1);
+    else if (p->mode == CNN_NEAREST_EXACT)
+        t.cell[0] = min_long(p->ratio[a] != 0 ? whole_part(((double)cell + 0.5) * q) : (2 * cell + 1) * in / (2 * out), in - 1);
+    else {
+        double at = ((double)cell + 0.5) * q - 0.5;
+        if (p->align_corners)
+            at = out > 1 ? (double)cell * (double)(in - 1) / (double)(out - 1) : 0;
+        if (p->mode == CNN_LINEAR_RESIZE) {
+            at = at > 0 ? at : 0;
+            const long low = min_long(whole_part(at), in - 1);
+            const double f = at - (double)low;
+            t.cell[0] = low, t.cell[1] = min_long(low + 1, in - 1);
+            t.weight[0] = (real)(1 - f), t.weight[1] = (real)f;
+        } else {
+            const long low = whole_part(at);
+            for (int i = 0; i < 4; i++) {
+                const double away = at - (double)(low - 1 + i);
+                t.cell[i] = clamp(low - 1 + i, in);
+                t.weight[i] = (real)cubic(away < 0 ? -away : away);
+            }
+        }
+    }
+    return t;
+}
+
+static int tap_count(const struct cnn_resize *p) { return p->mode == CNN_CUBIC ? 4 : p->mode == CNN_LINEAR_RESIZE ? 2 : 1; }
+/* An axis that keeps its size (the missing ones of lower ranks among them) reads one cell. */
+static int taps_of(const struct resize *s, int a) { return s->p->in[a] == 1 && s->p->out[a] == 1 ? 1 : s->count; }
+
+static size_t place(struct resize *s, const struct cnn_resize *p, char *scratch, int workers)
+{
+    size_t bytes = 0;
+    for (int a = 0; a < 3; a++) {
+        s->table[a] = (struct taps *)(scratch + bytes);
+        bytes += (size_t)round_up(p->out[a] * (long)sizeof(struct taps), 64);
+    }
+    s->rows = (real *)(scratch + bytes);
+    s->room = round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c;
+    return bytes + (size_t)(2 * s->room * workers) * sizeof(real);
+}
+
+static struct resize start(const struct cnn_resize *p, const real *from, real *to, char *scratch, int workers)
+{
+    struct resize s = {.p = p, .from = from, .to = to, .count = tap_count(p)};
+    place(&s, p, scratch, workers);
+    for (int a = 0; a < 3; a++)
+        for (long i = 0; i < p->out[a]; i++) {
+            s.table[a][i] = find_taps(p, a, i);
+            if (taps_of(&s, a) == 1 && s.count > 1)
+                s.table[a][i] = (struct taps){{0}, {1}};
+        }
+    return s;
+}
+
+/* to = weight * row, or to += weight * row, for `pixels` pixels `step` apart. */
+static void add_row(const real *row, long pixels, long channels, long step, real weight, int add, real *to)
+{
+    for (long w = 0; w < (step == channels ? 1 : pixels); w++) {
+        const real *x = row + w * step;
+        real *y = to + w * channels;
+        const long n = step == channels ? pixels * channels : channels;
+        if (add)
+            for (long i = 0; i < n; i++)
+                y[i] += weight * x[i];
+        else
+            for (long i = 0; i < n; i++)
+                y[i] = weight * x[i];
+    }
+}
+
+static void store_row(const real *from, long pixels, long channels, long step, real *row)
+{
+    for (long w = 0; w < (step == channels ? 1 : pixels); w++)
+        memcpy(row + w * step, from + w * channels, (size_t)(step == channels ? pixels * channels : channels) * sizeof(real));
+}
+
+static void resize_row(void *context, long row, int worker)
+{
+    const struct resize *s = context;
+    const struct cnn_resize *p = s->p;
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], channels = p->c;
+    real *sums = s->rows + 2 * worker * s->room, *result = sums + s->room;
+    const struct taps *td = &s->table[0][d], *th = &s->table[1][h];
+    int add = 0;
+    for (int i = 0; i < taps_of(s, 0); i++)
+        for (int j = 0; j < taps_of(s, 1); j++, add = 1)
+            add_row(s->from + n * p->x[0] + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], p->in[2], channels, p->x[4], td->weight[i] * th->weight[j], add, sums);
+    for (long w = 0; w < p->out[2]; w++) {
+        const struct taps *t = &s->table[2][w];
+        for (long c = 0; c < channels; c += LANES) { /* lanes beyond the pixel are written again by the next ones, or are slack */
+            vec y = vec_fill(t->weight[0]) * vec_load(sums + t->cell[0] * channels + c);
+            for (int k = 1; k < taps_of(s, 2); k++)
+                y = vec_madd(vec_fill(t->weight[k]), vec_load(sums + t->cell[k] * channels + c), y);
+            vec_store(result + w * channels + c, y);
+        }
+    }
+    store_row(result, p->out[2], channels, p->y[4], s->to + n * p->y[0] + d * p->y[2] + h * p->y[3]);
+}
+
+static double work_of(const struct cnn_resize *p)
+{
+    const long in = p->in[0] * p->in[1] * p->in[2], out = p->out[0] * p->out[1] * p->out[2];
+    return (double)(p->n * p->c) * (double)max_long(in, out) * tap_count(p);
+}
+
+size_t FN(resize_forward_scratch)(const void *problem, int workers)
+{
+    struct resize s;
+    return place(&s, problem, NULL, workers);
+}
+
+void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    const struct resize s = start(problem, array[0], array[1], run->scratch, run->workers);
+    cnn_parallel_for(run, s.p->n * s.p->out[0] * s.p->out[1], work_of(s.p), resize_row, (void *)&s);
+}
+
+/* A row of dx gathers the rows of dy that read it, in order. */
+static void resize_backward_row(void *context, long row, int worker)
+{
+    const struct resize *s = context;
+    const struct cnn_resize *p = s->p;
+    const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0], channels = p->c;
+    real *sums = s->rows + 2 * worker * s->room, *dx = sums + s->room;
+    int add = 0;
+    for (long i = 0; i < p->out[0]; i++)
+        for (int u = 0; u < taps_of(s, 0); u++) {
+            if (s->table[0][i].cell[u] != d)
+                continue;
+            for (long j = 0; j < p->out[1]; j++)
+                for (int v = 0; v < taps_of(s, 1); v++) {
+                    if (s->table[1][j].cell[v] != h)
+                        continue;
+                    const real weight = s->table[0][i].weight[u] * s->table[1][j].weight[v];
+                    add_row(s->from + n * p->y[0] + i * p->y[2] + j * p->y[3], p->out[2], channels, p->y[4], weight, add, sums);
+                    add = 1;
+                }
+        }
+    memset(dx, 0, (size_t)s->room * sizeof(real));
+    const long whole = channels / LANES * LANES;
+    mask rest;
+    for (int v = 0; v < LANES; v++)
+        rest[v] = v < channels - whole ? -1 : 0;
+    for (long w = 0; add && w < p->out[2]; w++) {
+        const struct taps *t = &s->table[2][w];
+        for (int k = 0; k < taps_of(s, 2); k++)
+            for (long c = 0; c < channels; c += LANES) {
+                real *to = dx + t->cell[k] * channels + c;
+                vec g = vec_fill(t->weight[k]) * vec_load(sums + w * channels + c);
+                if (c == whole) /* lanes of the next pixel add nothing */
+                    g = vec_select(rest, g, (vec){0});
+                vec_store(to, vec_load(to) + g);
+            }
+    }
+    store_row(dx, p->in[2], channels, p->x[4], s->to + n * p->x[0] + d * p->x[2] + h * p->x[3]);
+}
+
+size_t FN(resize_backward_scratch)(const void *problem, int workers)
+{
+    struct resize s;
+    return place(&s, problem, NULL, workers);
+}
+
+void FN(resize_backward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    const struct resize s = start(problem, array[0], array[1], run->scratch, run->workers);
+    cnn_parallel_for(run, s.p->n * s.p->in[0] * s.p->in[1], work_of(s.p), resize_backward_row, (void *)&s);
+}
