@@ -14,6 +14,7 @@
 #include "conv_narrow.h"
 #include "ops.h"
 #include "tile.h"
+#include "transpose.h"
 
 enum { PART = 2048 };
 
@@ -247,14 +248,45 @@ static void store_panel(void *context, long number, int worker)
     const long valid = min_long(width, s->filters - panel * TILE_WIDTH), first = group * s->filters + panel * TILE_WIDTH;
     const real *from = s->sums + number * s->taps * s->rows * TILE_WIDTH;
     real *dw = s->dw + first * p->w[0];
-    long tap = 0;
+    long tap = 0, done = 0;
+    const long all = s->taps * s->taps_run, *window = p->window;
+    /* The common order: a filter's channels and taps are one run. Squares of LANES filters and LANES reals of their runs. */
+    const int run_of_taps = (window[2] == 1 || p->w[4] == 1) && (window[1] == 1 || p->w[3] == window[2]) &&
+                            (window[0] == 1 || p->w[2] == window[1] * window[2]);
+    if (s->boxes.total && run_of_taps && p->w[1] == all)
+        for (; done + LANES <= valid; done += LANES) {
+            const long run = s->channels * all;
+            long c = 0, t = 0;
+            for (long u = 0; u < run; u += LANES) {
+                vec v[LANES];
+                const long count = min_long(LANES, run - u);
+                for (long i = 0; i < LANES; i++) {
+                    if (i < count)
+                        v[i] = vec_load(from + ((t / s->taps_run) * s->rows + t % s->taps_run * s->channels + c) * width + done);
+                    else
+                        v[i] = (vec){0};
+                    if (++t == all)
+                        t = 0, c++;
+                }
+                if (count < LANES)
+                    c = s->channels;
+                transpose(v);
+                for (int i = 0; i < LANES; i++) {
+                    real *to = dw + (done + i) * p->w[0] + u;
+                    if (count == LANES)
+                        vec_store(to, v[i]);
+                    else
+                        vec_store_part(to, v[i], count);
+                }
+            }
+        }
     for (long d = 0; d < p->window[0]; d++)
         for (long h = 0; h < p->window[1]; h++, tap += p->window[2] / s->taps_run)
             for (long r = 0; r < p->window[2]; r++) {
                 const real *sums = from + ((tap + r / s->taps_run) * s->rows + r % s->taps_run * s->channels) * width;
                 real *to = dw + d * p->w[2] + h * p->w[3] + r * p->w[4];
                 for (long b = 0; b < s->channels; b += 32) /* short runs: lines of the sums are used up before they leave */
-                    for (long j = 0; j < valid; j++)
+                    for (long j = done; j < valid; j++)
                         for (long c = b; c < min_long(s->channels, b + 32); c++)
                             to[j * p->w[0] + c * p->w[1]] = s->boxes.total ? sums[c * width + j] : 0;
             }

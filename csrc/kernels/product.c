@@ -2,6 +2,7 @@
 
 #include "../base/machine.h"
 #include "tile.h"
+#include "transpose.h"
 
 /* Everything that follows from the problem: how it is cut and where its scratch lies. */
 struct plan {
@@ -17,10 +18,11 @@ struct plan {
     int in_place;              /* x itself serves as the box */
     int one_run;               /* a row of taps is one run of channels in memory */
     int direct;                /* filters are neighbours in y: tiles store there */
+    int pack_late;             /* one box: a panel serves once, and is packed in a cache just before */
     struct pitch pitch;        /* of the box of a full chunk */
     real *packed, *bias_packed;
     char *worker;              /* per-worker scratch */
-    size_t worker_bytes, box_bytes, cell_bytes, offset_bytes;
+    size_t worker_bytes, box_bytes, cell_bytes, offset_bytes, slice_bytes;
 };
 
 static long panel_vectors(const struct plan *s, long panel)
@@ -70,8 +72,10 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
         s->one_run = 0;
     s->pitch = FN(box_pitch)(w, s->boxes.size[0], s->boxes.size + 1, s->one_run ? chunk : roomy_pixel(chunk));
 
+    s->pack_late = s->boxes.total == 1;
+    s->slice_bytes = s->pack_late ? aligned((size_t)(s->taps * chunk * TILE_WIDTH) * sizeof(real)) : 0;
     s->packed = (real *)scratch;
-    size_t bytes = aligned((size_t)(p->groups * s->panels * s->panel_size) * sizeof(real));
+    size_t bytes = s->pack_late ? 0 : aligned((size_t)(p->groups * s->panels * s->panel_size) * sizeof(real));
     s->bias_packed = (real *)(scratch + bytes);
     bytes += aligned((size_t)(p->groups * s->panels * TILE_WIDTH) * sizeof(real));
     s->worker = scratch + bytes;
@@ -79,47 +83,107 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->cell_bytes = aligned((size_t)s->cells * sizeof(long));
     s->offset_bytes = aligned((size_t)s->taps * sizeof(long));
     const size_t out_bytes = s->direct ? 0 : aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
-    s->worker_bytes = s->box_bytes + 2 * s->cell_bytes + s->offset_bytes + out_bytes;
+    s->worker_bytes = s->slice_bytes + s->box_bytes + 2 * s->cell_bytes + s->offset_bytes + out_bytes;
     return bytes + (size_t)workers * s->worker_bytes;
 }
 
-/* Packs panel `block` of the weights as [chunk][tap][channel][width], zeros beyond the last filter, and its bias. */
+/* Whether the taps are neighbours in memory, in scan order (direction 1) or against it (-1). An axis of one tap has any stride. */
+static int run_of_taps(const long t[3], const long w[5], long direction)
+{
+    return (t[2] == 1 || w[4] == direction) && (t[1] == 1 || w[3] == direction * t[2]) && (t[0] == 1 || w[2] == direction * t[1] * t[2]);
+}
+
+/* The two common orders of weights are packed in squares of LANES filters. `to`: the chunk's part of the panel, [tap][channel][width];
+ * `from`: its first filter and channel. Only whole groups of LANES filters; returns how many filters are done. */
+static long pack_squares(const struct plan *s, const real *from, long channels, long valid, long width, int last, real *to)
+{
+    const struct product *p = s->p;
+    const long taps = s->taps, *t = p->in.taps;
+    const int forward = run_of_taps(t, p->w, 1) && p->w[1] == taps;
+    const int backward = run_of_taps(t, p->w, -1) && p->w[0] == taps && taps <= LANES && taps > 1;
+    long j = 0;
+    if (forward) /* a filter's channels and taps are one run */
+        for (; j + LANES <= valid; j += LANES) {
+            const long run = channels * taps;
+            long c = 0, tap = 0;
+            for (long u = 0; u < run; u += LANES) {
+                vec v[LANES];
+                const long count = min_long(LANES, run - u);
+                for (int i = 0; i < LANES; i++) /* LANES streams are more than the hardware follows */
+                    __builtin_prefetch(from + (j + i) * p->w[0] + min_long(u + 8 * LANES, run - 1));
+                for (int i = 0; i < LANES; i++)
+                    v[i] = count == LANES ? vec_load(from + (j + i) * p->w[0] + u) : vec_load_part(from + (j + i) * p->w[0] + u, count);
+                transpose(v);
+                for (long i = 0; i < count; i++) {
+                    vec_store(to + (tap * channels + c) * width + j, v[i]);
+                    if (++tap == taps)
+                        tap = 0, c++;
+                }
+            }
+        }
+    else if (backward) /* a channel's filters and taps are one run, the taps backwards */
+        for (; j + LANES <= valid; j += LANES)
+            for (long c = 0; c < channels; c++) {
+                vec v[LANES];
+                const real *row = from + c * p->w[1] + j * taps - (taps - 1), *later = row + (min_long(c + 4, channels - 1) - c) * p->w[1];
+                for (int i = 0; i < (int)taps; i++) /* rows are far apart: the hardware does not see them coming */
+                    __builtin_prefetch(later + i * LANES);
+                /* A vector reaches beyond the taps: into the next filter's, or, behind the very last, not at all. */
+                const int inside = !(last && c == channels - 1 && j + LANES >= valid);
+                for (int i = 0; i < LANES; i++)
+                    v[i] = inside || i * taps + LANES <= LANES * taps ? vec_load(row + i * taps) : vec_load_part(row + i * taps, taps);
+                transpose(v);
+                for (long i = 0; i < taps; i++)
+                    vec_store(to + ((taps - 1 - i) * channels + c) * width + j, v[i]);
+            }
+    return j;
+}
+
+/* Packs the channels from c0 on of a panel as [tap][channel][width], zeros beyond the last filter. */
+static void pack_chunk(const struct plan *s, long group, long panel, long c0, real *to)
+{
+    const struct product *p = s->p;
+    const long width = panel_vectors(s, panel) * LANES, valid = min_long(width, p->filters - panel * TILE_WIDTH), dc = p->w[1];
+    const real *from = s->w + group * p->w_group + panel * TILE_WIDTH * p->w[0] + c0 * dc;
+    const long channels = min_long(CHUNK, p->in.channels - c0);
+    const int last = group == p->groups - 1 && panel == s->panels - 1 && c0 + channels == p->in.channels;
+    const long done = pack_squares(s, from, channels, valid, width, last, to);
+    if (done == width)
+        return;
+    for (long d = 0; d < p->in.taps[0]; d++)
+        for (long h = 0; h < p->in.taps[1]; h++)
+            for (long r = 0; r < p->in.taps[2]; r++, to += channels * width) {
+                const real *tap = from + d * p->w[2] + h * p->w[3] + r * p->w[4];
+                if (p->w[0] == 1 && valid == width) {
+                    for (long c = 0; c < channels; c++)
+                        for (long j = 0; j < width; j += LANES)
+                            vec_store(to + c * width + j, vec_load(tap + c * dc + j));
+                    continue;
+                }
+                for (long c = 0; valid < width && c < channels; c++)
+                    for (long j = valid; j < width; j++)
+                        to[c * width + j] = 0;
+                for (long b = 0; b < channels; b += 32) { /* short runs: source lines are used up before they leave */
+                    const long end = min_long(channels, b + 32);
+                    for (long j = done; j < valid; j++)
+                        for (long c = b; c < end; c++)
+                            to[c * width + j] = tap[j * p->w[0] + c * dc];
+                }
+            }
+}
+
+/* Packs panel `block` of the weights, chunk after chunk, and its bias. */
 static void pack_panel(void *context, long block, int worker)
 {
     (void)worker;
     const struct plan *s = context;
     const struct product *p = s->p;
     const long group = block / s->panels, panel = block % s->panels, width = panel_vectors(s, panel) * LANES;
-    const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
-    const real *from = s->w + group * p->w_group + panel * TILE_WIDTH * p->w[0];
-    real *to = s->packed + (group * s->panels + panel) * s->panel_size;
-    const long dc = p->w[1];
-
-    for (long c0 = 0; c0 < p->in.channels; c0 += CHUNK) {
-        const long channels = min_long(CHUNK, p->in.channels - c0);
-        for (long d = 0; d < p->in.taps[0]; d++)
-            for (long h = 0; h < p->in.taps[1]; h++)
-                for (long r = 0; r < p->in.taps[2]; r++, to += channels * width) {
-                    const real *tap = from + c0 * dc + d * p->w[2] + h * p->w[3] + r * p->w[4];
-                    if (p->w[0] == 1 && valid == width) {
-                        for (long c = 0; c < channels; c++)
-                            for (long j = 0; j < width; j += LANES)
-                                vec_store(to + c * width + j, vec_load(tap + c * dc + j));
-                        continue;
-                    }
-                    if (valid < width)
-                        memset(to, 0, (size_t)(channels * width) * sizeof(real));
-                    for (long b = 0; b < channels; b += 32) { /* short runs: source lines are used up before they leave */
-                        const long end = min_long(channels, b + 32);
-                        for (long j = 0; j < valid; j++)
-                            for (long c = b; c < end; c++)
-                                to[c * width + j] = tap[j * p->w[0] + c * dc];
-                    }
-                }
-    }
+    for (long c0 = 0; !s->pack_late && c0 < p->in.channels; c0 += CHUNK)
+        pack_chunk(s, group, panel, c0, s->packed + (group * s->panels + panel) * s->panel_size + c0 * s->taps * width);
     real *bias = s->bias_packed + (group * s->panels + panel) * TILE_WIDTH;
     for (long j = 0; j < width; j++)
-        bias[j] = s->bias && j < valid ? s->bias[group * p->filters + panel * TILE_WIDTH + j] : 0;
+        bias[j] = s->bias && panel * TILE_WIDTH + j < p->filters ? s->bias[group * p->filters + panel * TILE_WIDTH + j] : 0;
 }
 
 /* Offsets of every output cell of the box: into the input box, and into y. */
@@ -173,8 +237,8 @@ static void compute_block(void *context, long block, int worker)
     real *y = s->y + group * p->y_group;
 
     char *mine = s->worker + (size_t)worker * s->worker_bytes;
-    real *copy = (real *)mine;
-    long *in = (long *)(mine + s->box_bytes), *out = (long *)((char *)in + s->cell_bytes);
+    real *packed = (real *)mine, *copy = (real *)(mine + s->slice_bytes);
+    long *in = (long *)(mine + s->slice_bytes + s->box_bytes), *out = (long *)((char *)in + s->cell_bytes);
     long *offset = (long *)((char *)out + s->cell_bytes);
     real *aside = (real *)((char *)offset + s->offset_bytes); /* [panel][cell][width], when y has another order */
 
@@ -203,7 +267,9 @@ static void compute_block(void *context, long block, int worker)
             const long width = vectors * LANES, number = group * s->panels + panel;
             const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
             real *beside = aside + (panel - first) * s->cells * TILE_WIDTH;
-            t.b = s->packed + number * s->panel_size + c0 * s->taps * width;
+            if (s->pack_late)
+                pack_chunk(s, group, panel, c0, packed);
+            t.b = s->pack_late ? packed : s->packed + number * s->panel_size + c0 * s->taps * width;
             t.valid = s->direct ? valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
@@ -233,6 +299,6 @@ void FN(product_run)(const struct product *p, const real *x, const real *w, cons
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.w = w, s.bias = bias, s.y = y;
     const double weights = (double)(p->groups * s.panels) * (double)s.panel_size;
-    cnn_parallel_for(run, p->groups * s.panels, weights, pack_panel, &s);
+    cnn_parallel_for(run, p->groups * s.panels, s.pack_late ? (double)(p->groups * p->filters) : weights, pack_panel, &s);
     cnn_parallel_for(run, s.boxes.total * s.slices * p->groups, weights * (double)(s.boxes.total * s.cells) / 50, compute_block, &s);
 }

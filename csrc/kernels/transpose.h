@@ -1,0 +1,57 @@
+/* transpose.h: LANES vectors seen as a square, rows become columns. */
+#ifndef CNN_TRANSPOSE_H
+#define CNN_TRANSPOSE_H
+
+#include "../base/real.h"
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define CNN_HAS_TRANSPOSE 1
+#endif
+#endif
+#ifndef CNN_HAS_TRANSPOSE
+#define CNN_HAS_TRANSPOSE 0
+#endif
+
+#if CNN_HAS_TRANSPOSE
+/* The lower and upper halves of two vectors, element by element in turn. */
+#if CNN_VECTOR_BYTES == 64 && !CNN_DOUBLE
+#define LOWER_INDICES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER_INDICES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif CNN_VECTOR_BYTES == 64 || (CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE)
+#define LOWER_INDICES 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER_INDICES 4, 12, 5, 13, 6, 14, 7, 15
+#elif CNN_VECTOR_BYTES == 32 || !CNN_DOUBLE
+#define LOWER_INDICES 0, 4, 1, 5
+#define UPPER_INDICES 2, 6, 3, 7
+#else
+#define LOWER_INDICES 0, 2
+#define UPPER_INDICES 1, 3
+#endif
+
+/* log2(LANES) rounds of shuffling row i with row i + LANES/2. */
+ALWAYS_INLINE void transpose(vec v[LANES])
+{
+    UNROLL for (int width = 1; width < LANES; width *= 2) {
+        vec next[LANES];
+        UNROLL for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = __builtin_shufflevector(v[i], v[i + LANES / 2], LOWER_INDICES);
+            next[2 * i + 1] = __builtin_shufflevector(v[i], v[i + LANES / 2], UPPER_INDICES);
+        }
+        UNROLL for (int i = 0; i < LANES; i++)
+            v[i] = next[i];
+    }
+}
+#else
+ALWAYS_INLINE void transpose(vec v[LANES])
+{
+    for (int i = 0; i < LANES; i++)
+        for (int j = i + 1; j < LANES; j++) {
+            const real a = v[i][j];
+            v[i][j] = v[j][i];
+            v[j][i] = a;
+        }
+}
+#endif
+
+#endif
