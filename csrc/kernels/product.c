@@ -128,8 +128,8 @@ static long pack_squares(const struct plan *s, const real *from, long channels, 
                 const real *row = from + c * p->w[1] + j * taps - (taps - 1), *later = row + (min_long(c + 4, channels - 1) - c) * p->w[1];
                 for (int i = 0; i < (int)taps; i++) /* rows are far apart: the hardware does not see them coming */
                     __builtin_prefetch(later + i * LANES);
-                /* A vector reaches beyond the taps: into the next filter's, or, behind the very last, not at all. */
-                const int inside = !(last && c == channels - 1 && j + LANES >= valid);
+                /* A vector reaches beyond its taps: into those of the next filters or channel, if there are as many. */
+                const int inside = !(last && c == channels - 1 && (valid - j - LANES) * taps < LANES - taps);
                 for (int i = 0; i < LANES; i++)
                     v[i] = inside || i * taps + LANES <= LANES * taps ? vec_load(row + i * taps) : vec_load_part(row + i * taps, taps);
                 transpose(v);

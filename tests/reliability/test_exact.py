@@ -110,3 +110,15 @@ def test_float32_sums_stay_within_the_bound(terms, rng):
     error, u = np.abs(F.linear(x, w) - exact), 2.0**-24
     assert np.all(error <= terms * u * size)
     assert np.mean(error <= 2 * u * math.sqrt(terms) * size) >= 0.999
+
+
+@pytest.mark.parametrize("channels", [16, 17, 20, 31, 33])
+def test_input_gradient_reads_no_weight_beyond_the_last(channels, isa, rng):
+    """Packing reads whole vectors of taps: behind the last filter there is no memory to read. A sanitizer build sees it."""
+    from cnnpy import functional as F
+
+    x = rng.integers(-2, 3, (1, channels, 6, 6)).astype(np.float32)
+    w = rng.integers(-2, 3, (9, channels, 2, 2)).astype(np.float32)
+    dy = rng.integers(-2, 3, (1, 9, 5, 5)).astype(np.float32)
+    wanted = BACKWARD["conv2d"](dy, x, w)[0]
+    assert np.array_equal(F.conv2d_backward(dy, x, w, needs=("x",)).x, wanted)
