@@ -94,8 +94,8 @@ static int run_of_taps(const long t[3], const long w[5], long direction)
 }
 
 /* The two common orders of weights are packed in squares of LANES filters. `to`: the chunk's part of the panel, [tap][channel][width];
- * `from`: its first filter and channel. Only whole groups of LANES filters; returns how many filters are done. */
-static long pack_squares(const struct plan *s, const real *from, long channels, long valid, long width, int last, real *to)
+ * `from`: its first filter and channel; `behind`: filters from there to the group's end. Only whole groups of LANES filters; returns how many filters are done. */
+static long pack_squares(const struct plan *s, const real *from, long channels, long valid, long behind, long width, real *to)
 {
     const struct product *p = s->p;
     const long taps = s->taps, *t = p->in.taps;
@@ -128,10 +128,10 @@ static long pack_squares(const struct plan *s, const real *from, long channels, 
                 const real *row = from + c * p->w[1] + j * taps - (taps - 1), *later = row + (min_long(c + 4, channels - 1) - c) * p->w[1];
                 for (int i = 0; i < (int)taps; i++) /* rows are far apart: the hardware does not see them coming */
                     __builtin_prefetch(later + i * LANES);
-                /* A vector reaches beyond its taps: into those of the next filters or channel, if there are as many. */
-                const int inside = !(last && c == channels - 1 && (valid - j - LANES) * taps < LANES - taps);
+                /* A vector reaches beyond its taps, but never beyond the run: behind the last one may be no memory. */
+                const long run = (behind - j) * taps;
                 for (int i = 0; i < LANES; i++)
-                    v[i] = inside || i * taps + LANES <= LANES * taps ? vec_load(row + i * taps) : vec_load_part(row + i * taps, taps);
+                    v[i] = i * taps + LANES <= run ? vec_load(row + i * taps) : vec_load_part(row + i * taps, taps);
                 transpose(v);
                 for (long i = 0; i < taps; i++)
                     vec_store(to + ((taps - 1 - i) * channels + c) * width + j, v[i]);
@@ -146,8 +146,7 @@ static void pack_chunk(const struct plan *s, long group, long panel, long c0, re
     const long width = panel_vectors(s, panel) * LANES, valid = min_long(width, p->filters - panel * TILE_WIDTH), dc = p->w[1];
     const real *from = s->w + group * p->w_group + panel * TILE_WIDTH * p->w[0] + c0 * dc;
     const long channels = min_long(CHUNK, p->in.channels - c0);
-    const int last = group == p->groups - 1 && panel == s->panels - 1 && c0 + channels == p->in.channels;
-    const long done = pack_squares(s, from, channels, valid, width, last, to);
+    const long done = pack_squares(s, from, channels, valid, p->filters - panel * TILE_WIDTH, width, to);
     if (done == width)
         return;
     for (long d = 0; d < p->in.taps[0]; d++)
