@@ -4,7 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cnnpy import _core, functional
@@ -145,7 +144,6 @@ def test_the_planted_rule_breaks_are_found(tmp_path):
     bad = tmp_path / "x.py"
     bad.write_text("from cnnpy.models import lenet5\nimport cnnpy._core\n")
     assert {"cnnpy.models", "cnnpy.models.lenet5", "cnnpy._core"} <= set(imports(bad))
-    assert np.pi > 3
 
 
 def test_stub_matches_the_extension():
