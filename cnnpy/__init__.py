@@ -6,8 +6,10 @@ from cnnpy.functional import *  # noqa: F403
 from cnnpy.functional import __all__ as _functions
 from cnnpy.functional.runtime import (
     num_threads,
+    precision,
     set_memory_limit,
     set_num_threads,
+    set_precision,
     show_config,
     threads,
     trim_memory,
@@ -22,8 +24,10 @@ __all__ = [
     "functional",
     "no_grad",
     "num_threads",
+    "precision",
     "set_memory_limit",
     "set_num_threads",
+    "set_precision",
     "show_config",
     "threads",
     "trim_memory",

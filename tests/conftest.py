@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cnnpy
 from cnnpy import _core
 
 SHARED = Path(os.environ.get("CNNPY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -31,3 +32,12 @@ def shared():
     if not (SHARED / "data").is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return SHARED / "data"
+
+
+@pytest.fixture
+def strict():
+    """Convolutions are direct sums: whole numbers come out exact."""
+    before = cnnpy.precision()
+    cnnpy.set_precision("strict")
+    yield
+    cnnpy.set_precision(before)

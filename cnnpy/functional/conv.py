@@ -3,10 +3,9 @@
 from cnnpy import _core
 from cnnpy.autograd import operation
 from cnnpy.functional._pair import gradients, select
+from cnnpy.functional.runtime import automatic
 
 __all__ = ["conv1d", "conv1d_backward", "conv2d", "conv2d_backward", "conv3d", "conv3d_backward"]
-
-_ALGORITHMS = ("auto", "direct")
 
 _FORWARD = """Cross-correlation of images with filters, what networks call convolution; with ``flip=True`` the convolution of mathematics.
 
@@ -28,8 +27,10 @@ padding_mode : {{'zeros', 'reflect', 'symmetric', 'replicate', 'circular'}}
     What added cells show: 0; the mirrored image without or with the edge repeated; the nearest edge; the image again.
 flip : bool
     Rotate the kernel by 180 degrees.
-algorithm : {{'auto', 'direct'}}
-    How to compute. 'direct' sums one fused multiply-add a term.
+algorithm : {{'auto', 'direct', 'winograd'}}
+    How to compute. 'direct' sums one fused multiply-add a term. 'winograd' (3x3 kernels with stride, dilation and groups of 1) takes 2.25
+    to 4 times fewer multiplications, with a rounding error of at most 4 times the direct one (root mean square). 'auto' takes it for
+    float32 where it is faster, which follows from the shapes alone; :func:`cnnpy.set_precision` keeps it direct.
 out : ndarray, optional
     Takes the result; exact shape and dtype, any strides, may overlap an input.
 
@@ -51,7 +52,8 @@ Notes
 
 References
 ----------
-V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, 2016.
+V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, 2016. A. Lavin, S. Gray, Fast algorithms for convolutional
+neural networks, 2016.
 
 Examples
 --------
@@ -87,20 +89,15 @@ Notes
 _AXES = {1: ("W", "kw", "W_out"), 2: ("H, W", "kh, kw", "H_out, W_out"), 3: ("D, H, W", "kd, kh, kw", "D_out, H_out, W_out")}
 
 
-def _check_algorithm(function, algorithm):
-    if algorithm not in _ALGORITHMS:
-        raise ValueError(f"{function}: algorithm is {algorithm!r}, expected one of {', '.join(map(repr, _ALGORITHMS))}")
-
-
 def _define(d):
     name = f"conv{d}d"
 
     def forward(
         x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros", flip=False, algorithm="auto", out=None
     ):
-        if algorithm != "auto":
-            _check_algorithm(name, algorithm)
-        return _core.conv_forward(d, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, out)
+        if algorithm == "auto":
+            algorithm = automatic()
+        return _core.conv_forward(d, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, algorithm, out)
 
     axes, window, outputs = _AXES[d]
     forward.__name__ = forward.__qualname__ = name
@@ -124,11 +121,12 @@ def _define(d):
         cache=None,
         needs=None,
     ):
-        _check_algorithm(f"{name}_backward", algorithm)
+        if algorithm == "auto":
+            algorithm = automatic()
         Gradients = op.Gradients
         mask = select(f"{name}_backward", Gradients, needs)
         return gradients(
-            Gradients, _core.conv_backward(d, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, mask)
+            Gradients, _core.conv_backward(d, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, algorithm, mask)
         )
 
     backward.__name__ = backward.__qualname__ = f"{name}_backward"

@@ -4,6 +4,7 @@ from cnnpy import _core
 from cnnpy.autograd import operation
 from cnnpy.functional._pair import select
 from cnnpy.functional.array import reduce_sum
+from cnnpy.functional.runtime import precision
 
 __all__ = [
     "conv_transpose1d",
@@ -64,7 +65,9 @@ def _define(d):
     name = f"conv_transpose{d}d"
 
     def forward(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, output_size=None, dilation=1, groups=1, out=None):
-        return _core.conv_transpose_forward(d, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, out)
+        return _core.conv_transpose_forward(
+            d, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, precision() == "strict", out
+        )
 
     axes, window, outputs = _AXES[d]
     forward.__name__ = forward.__qualname__ = name
@@ -89,7 +92,7 @@ def _define(d):
     ):
         mask = select(f"{name}_backward", op.Gradients, needs)
         dx, dw, db = _core.conv_transpose_backward(
-            d, dy, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, mask
+            d, dy, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, precision() == "strict", mask
         )
         if db is not None:
             db = reduce_sum(db, [a for a in range(db.ndim) if a != db.ndim - d - 1])

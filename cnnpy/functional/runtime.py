@@ -5,7 +5,18 @@ import os
 
 from cnnpy import _core
 
-__all__ = ["config", "fma_probe", "num_threads", "set_memory_limit", "set_num_threads", "show_config", "threads", "trim_memory"]
+__all__ = [
+    "config",
+    "fma_probe",
+    "num_threads",
+    "precision",
+    "set_memory_limit",
+    "set_num_threads",
+    "set_precision",
+    "show_config",
+    "threads",
+    "trim_memory",
+]
 
 
 def num_threads():
@@ -27,6 +38,34 @@ def threads(n):
         yield
     finally:
         set_num_threads(before)
+
+
+_automatic = "auto"  # what algorithm='auto' means now
+
+
+def precision():
+    """'default' or 'strict', as set by :func:`set_precision`."""
+    return "strict" if _automatic == "direct" else "default"
+
+
+def set_precision(mode):
+    """How ``algorithm='auto'`` of a convolution chooses, and everything that convolves without that argument.
+
+    Parameters
+    ----------
+    mode : {'default', 'strict'}
+        'default' takes Winograd's algorithm where it is faster: its rounding error is at most four times that of the direct sum, and one
+        infinity or NaN reaches the whole tiles that touch it. 'strict' is always the direct sum.
+    """
+    global _automatic
+    if mode not in ("default", "strict"):
+        raise ValueError(f"set_precision: mode is {mode!r}, expected 'default' or 'strict'")
+    _automatic = "direct" if mode == "strict" else "auto"
+
+
+def automatic():
+    """The algorithm that 'auto' stands for."""
+    return _automatic
 
 
 def set_memory_limit(nbytes):

@@ -1,8 +1,20 @@
-"""Tools: check a gradient or a worked example, compute sizes and receptive fields, summarise a model."""
+"""Tools: check a gradient or a worked example, measure rounding errors, compute sizes and receptive fields, summarise a model."""
 
+from cnnpy.tools.accuracy import AccuracyReport, accuracy_report
 from cnnpy.tools.example import ExampleReport, check_example
 from cnnpy.tools.geometry import ReceptiveField, output_shape, receptive_field
 from cnnpy.tools.gradients import gradcheck
 from cnnpy.tools.summary import Summary, summary
 
-__all__ = ["ExampleReport", "ReceptiveField", "Summary", "check_example", "gradcheck", "output_shape", "receptive_field", "summary"]
+__all__ = [
+    "AccuracyReport",
+    "ExampleReport",
+    "ReceptiveField",
+    "Summary",
+    "accuracy_report",
+    "check_example",
+    "gradcheck",
+    "output_shape",
+    "receptive_field",
+    "summary",
+]

@@ -11,6 +11,9 @@ _Static_assert(sizeof(long) == 8, "sizes are 64-bit longs");
 
 enum cnn_activation { CNN_LINEAR, CNN_RELU };
 
+/* How a convolution is computed; CNN_AUTO chooses by shape and dtype alone. */
+enum cnn_algorithm { CNN_AUTO, CNN_DIRECT, CNN_WINOGRAD };
+
 enum cnn_padding_mode { CNN_ZEROS, CNN_REFLECT, CNN_SYMMETRIC, CNN_REPLICATE, CNN_CIRCULAR };
 
 /* The cell of an axis of length m that padded position i (0 is the first real cell) shows, or -1: a zero.
@@ -23,6 +26,7 @@ struct cnn_conv {
     long in[3], out[3], window[3], stride[3], dilation[3], before[3];
     int padding_mode;
     int activation;
+    int algorithm;
     long x[5], w[5], y[5];
 };
 

@@ -8,18 +8,29 @@ struct options {
     int rank, flip;
     struct padding padding;
     long stride[3], dilation[3], groups;
-    int mode;
+    int mode, algorithm;
 };
 
-/* The options of a convolution stand at args[0..6]: stride, padding, dilation, groups, padding_mode, flip. */
+static const char *const algorithms[] = {"auto", "direct", "winograd", NULL}; /* enum cnn_algorithm */
+
+/* The options of a convolution stand at args[0..6]: stride, padding, dilation, groups, padding_mode, flip, algorithm. */
 static int read_options(const struct frame *f, PyObject *const *args, struct options *o)
 {
     if (read_longs(f, "stride", args[0], o->rank, 1, LARGEST_INT, o->stride) < 0 || read_padding(f, args[1], o->rank, &o->padding) < 0 ||
         read_longs(f, "dilation", args[2], o->rank, 1, LARGEST_INT, o->dilation) < 0 ||
         read_long(f, "groups", args[3], 1, LARGEST_INT, &o->groups) < 0 || read_mode(f, "padding_mode", args[4], &o->mode) < 0 ||
-        read_bool(f, "flip", args[5], &o->flip) < 0)
+        read_bool(f, "flip", args[5], &o->flip) < 0 || read_choice(f, "algorithm", args[6], algorithms, &o->algorithm) < 0)
         return -1;
     return 0;
+}
+
+/* Two axes, or three of which the first has a kernel of 1 without padding. */
+static int knows_winograd(const struct cnn_conv *p)
+{
+    for (int a = 0; a < 3; a++)
+        if (p->window[a] != (a ? 3 : 1) || p->stride[a] != 1 || p->dilation[a] != 1)
+            return 0;
+    return p->groups == 1 && p->before[0] == 0 && p->out[0] == p->in[0];
 }
 
 /* Fills the problem from shapes and options, or refuses them. lead: 2 for (N, C, ...), 1 for an unbatched (C, ...). */
@@ -29,7 +40,7 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
     static const char *const kernels[] = {"kw", "kh, kw", "kd, kh, kw"};
     if (check_image(f, x, rank) < 0)
         return -1;
-    *p = (struct cnn_conv){.n = batched ? PyArray_DIM(x, 0) : 1, .c = PyArray_DIM(x, batched), .groups = o->groups, .padding_mode = o->mode};
+    *p = (struct cnn_conv){.n = batched ? PyArray_DIM(x, 0) : 1, .c = PyArray_DIM(x, batched), .groups = o->groups, .padding_mode = o->mode, .algorithm = o->algorithm};
     if (p->c == 0 || p->c % p->groups) {
         refuse(f, PyExc_ValueError, "groups is %ld, expected a divisor of the %ld channels of x", p->groups, p->c);
         return -1;
@@ -73,10 +84,15 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
         p->in[a] = in, p->window[a] = window, p->stride[a] = s, p->dilation[a] = d, p->before[a] = before;
         p->out[a] = (in + before + after - extent) / s + 1;
     }
+    if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
+        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes a 3x3 kernel with stride, "
+                                    "dilation and groups of 1");
+        return -1;
+    }
     return 0;
 }
 
-/* conv_forward(rank, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, out) */
+/* conv_forward(rank, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, algorithm, out) */
 static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
@@ -85,7 +101,7 @@ static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_
     struct cnn_conv p;
     PyArrayObject *x, *w, *b;
     long rank;
-    if (expect_arguments(&f, n, 11) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0)
+    if (expect_arguments(&f, n, 12) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0)
         return NULL;
     f.function = conv_names[rank - 1];
     o.rank = (int)rank;
@@ -104,7 +120,7 @@ static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_
     shape[batched] = p.k;
     for (int i = 0; i < rank; i++)
         shape[1 + batched + i] = p.out[3 - rank + i];
-    if (check_out(&f, args[10], (int)rank + 1 + batched, shape) < 0)
+    if (check_out(&f, args[11], (int)rank + 1 + batched, shape) < 0)
         return frame_return(&f, NULL);
     if (b && !(b = in_c_order(&f, b)))
         return frame_return(&f, NULL);
@@ -117,7 +133,7 @@ static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_
     void *const arrays[] = {PyArray_DATA(x), at(w, corner), b ? PyArray_DATA(b) : NULL, PyArray_DATA(y)};
     if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_conv_forward, &p, arrays, conv_work(&p)) < 0)
         return frame_return(&f, NULL);
-    return deliver(&f, y, args[10]);
+    return deliver(&f, y, args[11]);
 }
 
 /* Of a copying padding mode: dx is folded from the gradient of the padded image, so that is computed first, axis by axis. */
@@ -151,7 +167,7 @@ static int backward_input(struct frame *f, const struct options *o, struct cnn_c
     return run_entry(f, CNN_pad_backward, &fold, folds, 4.0 * (double)PyArray_SIZE(padded));
 }
 
-/* conv_backward(rank, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, needs) -> (dx, dw, db);
+/* conv_backward(rank, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, algorithm, needs) -> (dx, dw, db);
  * needs: bits 1, 2, 4. x is only looked at for its shape and order unless dw is needed. */
 static PyObject *conv_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
@@ -161,7 +177,7 @@ static PyObject *conv_backward(PyObject *module, PyObject *const *args, Py_ssize
     struct cnn_conv p;
     PyArrayObject *dy, *x, *w, *b;
     long rank, needs;
-    if (expect_arguments(&f, n, 12) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0 || read_long(&f, "needs", args[11], 0, 7, &needs) < 0)
+    if (expect_arguments(&f, n, 13) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0 || read_long(&f, "needs", args[12], 0, 7, &needs) < 0)
         return NULL;
     f.function = backward_names[rank - 1];
     o.rank = (int)rank;
@@ -208,6 +224,6 @@ static PyObject *conv_backward(PyObject *module, PyObject *const *args, Py_ssize
 }
 
 PyMethodDef conv_methods[] = {
-    METHOD(conv_forward, "rank, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, out -> y"),
-    METHOD(conv_backward, "rank, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, needs -> dx, dw, db"),
+    METHOD(conv_forward, "rank, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, algorithm, out -> y"),
+    METHOD(conv_backward, "rank, dy, x, weight, bias, stride, padding, dilation, groups, padding_mode, flip, algorithm, needs -> dx, dw, db"),
     {NULL, NULL, 0, NULL}};

@@ -9,14 +9,16 @@ struct options {
     int rank, has_size;
     struct padding padding;
     long stride[3], dilation[3], output_padding[3], output_size[3], groups;
+    int strict;
 };
 
-/* args: stride, padding, output_padding, output_size, dilation, groups */
+/* args: stride, padding, output_padding, output_size, dilation, groups, strict */
 static int read_options(const struct frame *f, PyObject *const *args, struct options *o)
 {
     if (read_longs(f, "stride", args[0], o->rank, 1, LARGEST_INT, o->stride) < 0 || read_padding(f, args[1], o->rank, &o->padding) < 0 ||
         read_longs(f, "output_padding", args[2], o->rank, 0, LARGEST_INT, o->output_padding) < 0 ||
-        read_longs(f, "dilation", args[4], o->rank, 1, LARGEST_INT, o->dilation) < 0 || read_long(f, "groups", args[5], 1, LARGEST_INT, &o->groups) < 0)
+        read_longs(f, "dilation", args[4], o->rank, 1, LARGEST_INT, o->dilation) < 0 || read_long(f, "groups", args[5], 1, LARGEST_INT, &o->groups) < 0 ||
+        read_bool(f, "strict", args[6], &o->strict) < 0)
         return -1;
     o->has_size = args[3] != Py_None;
     if (o->has_size && read_longs(f, "output_size", args[3], o->rank, 1, LARGEST_INT, o->output_size) < 0)
@@ -34,7 +36,7 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
     const int rank = o->rank, batched = PyArray_NDIM(x) == rank + 2;
     if (check_image(f, x, rank) < 0)
         return -1;
-    *p = (struct cnn_conv){.n = batched ? PyArray_DIM(x, 0) : 1, .k = PyArray_DIM(x, batched), .groups = o->groups, .padding_mode = CNN_ZEROS};
+    *p = (struct cnn_conv){.n = batched ? PyArray_DIM(x, 0) : 1, .k = PyArray_DIM(x, batched), .groups = o->groups, .padding_mode = CNN_ZEROS, .algorithm = o->strict ? CNN_DIRECT : CNN_AUTO};
     if (p->k == 0 || p->k % p->groups) {
         refuse(f, PyExc_ValueError, "groups is %ld, expected a divisor of the %ld channels of x", p->groups, p->k);
         return -1;
@@ -88,7 +90,7 @@ static int result_shape(const struct cnn_conv *p, int rank, int batched, npy_int
     return rank + 1 + batched;
 }
 
-/* conv_transpose_forward(rank, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, out) */
+/* conv_transpose_forward(rank, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, strict, out) */
 static PyObject *conv_transpose_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
@@ -98,7 +100,7 @@ static PyObject *conv_transpose_forward(PyObject *module, PyObject *const *args,
     PyArrayObject *x, *w, *b, *y;
     long rank;
     npy_intp shape[5];
-    if (expect_arguments(&f, n, 11) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0)
+    if (expect_arguments(&f, n, 12) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0)
         return NULL;
     f.function = names[0][rank - 1];
     o.rank = (int)rank;
@@ -107,7 +109,7 @@ static PyObject *conv_transpose_forward(PyObject *module, PyObject *const *args,
         too_large(&f, w, "weight"))
         return frame_return(&f, NULL);
     const int batched = PyArray_NDIM(x) == rank + 2, nd = result_shape(&p, o.rank, batched, shape);
-    if (check_out(&f, args[10], nd, shape) < 0 || (b && !(b = in_c_order(&f, b))) || !(y = new_result(&f, nd, shape, batched && is_channels_last(x))))
+    if (check_out(&f, args[11], nd, shape) < 0 || (b && !(b = in_c_order(&f, b))) || !(y = new_result(&f, nd, shape, batched && is_channels_last(x))))
         return frame_return(&f, NULL);
     find_strides(y, o.rank, p.x);
     find_strides(x, o.rank, p.y);
@@ -115,10 +117,10 @@ static PyObject *conv_transpose_forward(PyObject *module, PyObject *const *args,
     void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(w), b ? PyArray_DATA(b) : NULL, PyArray_DATA(y)};
     if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_conv_backward_input, &p, arrays, conv_work(&p)) < 0)
         return frame_return(&f, NULL);
-    return deliver(&f, y, args[10]);
+    return deliver(&f, y, args[11]);
 }
 
-/* conv_transpose_backward(rank, dy, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, needs) -> (dx, dw, dy as
+/* conv_transpose_backward(rank, dy, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, strict, needs) -> (dx, dw, dy as
  * an array where the bias needs a gradient: that is a plain sum of it) */
 static PyObject *conv_transpose_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
@@ -129,7 +131,7 @@ static PyObject *conv_transpose_backward(PyObject *module, PyObject *const *args
     PyArrayObject *dy, *x, *w, *b, *dx = NULL, *dw = NULL;
     long rank, needs;
     npy_intp shape[5];
-    if (expect_arguments(&f, n, 12) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0 || read_long(&f, "needs", args[11], 0, 7, &needs) < 0)
+    if (expect_arguments(&f, n, 13) < 0 || read_long(&f, "rank", args[0], 1, 3, &rank) < 0 || read_long(&f, "needs", args[12], 0, 7, &needs) < 0)
         return NULL;
     f.function = names[1][rank - 1];
     o.rank = (int)rank;
@@ -162,6 +164,6 @@ static PyObject *conv_transpose_backward(PyObject *module, PyObject *const *args
 }
 
 PyMethodDef transpose_methods[] = {
-    METHOD(conv_transpose_forward, "rank, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, out -> y"),
-    METHOD(conv_transpose_backward, "rank, dy, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, needs -> dx, dw"),
+    METHOD(conv_transpose_forward, "rank, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, strict, out -> y"),
+    METHOD(conv_transpose_backward, "rank, dy, x, weight, bias, stride, padding, output_padding, output_size, dilation, groups, strict, needs -> dx, dw"),
     {NULL, NULL, 0, NULL}};

@@ -1,4 +1,5 @@
 #include "box.h"
+#include "transpose.h"
 
 struct windows FN(conv_windows)(const struct cnn_conv *p)
 {
@@ -84,6 +85,20 @@ static void zero_pixels(real *to, long pixels, long pitch, long channels)
         memset(to + i * pitch, 0, (size_t)channels * sizeof(real));
 }
 
+/* Whole squares of LANES pixels, neighbours in memory, and LANES channels. Returns how many pixels of these channels are done. */
+static long copy_squares(const real *from, long pixels, long dc, long pitch, real *to)
+{
+    for (long i = 0; i + LANES <= pixels; i += LANES) {
+        vec v[LANES];
+        for (long c = 0; c < LANES; c++)
+            v[c] = vec_load(from + i + c * dc);
+        transpose(v);
+        for (long j = 0; j < LANES; j++)
+            vec_store(to + (i + j) * pitch, v[j]);
+    }
+    return pixels / LANES * LANES;
+}
+
 /* `pixels` neighbouring cells of a row that lie inside the image. */
 static void copy_pixels(const struct windows *w, const real *from, long pixels, long channels, long pitch, real *to)
 {
@@ -101,7 +116,8 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
     else
         for (long c0 = 0; c0 < channels; c0 += LANES) {
             const long c1 = min_long(channels, c0 + LANES);
-            for (long i = 0; i < pixels; i++)
+            const long done = dw == 1 && c1 - c0 == LANES ? copy_squares(from + c0 * dc, pixels, dc, pitch, to + c0) : 0;
+            for (long i = done; i < pixels; i++)
                 for (long c = c0; c < c1; c++)
                     to[i * pitch + c] = from[i * dw + c * dc];
         }

@@ -9,10 +9,11 @@
 #include "conv_scatter.h"
 #include "ops.h"
 #include "product.h"
+#include "winograd.h"
 
 static struct product forward_product(const struct cnn_conv *p)
 {
-    struct product q = {.groups = p->groups, .filters = p->k / p->groups, .activation = p->activation};
+    struct product q = {.groups = p->groups, .filters = p->k / p->groups, .activation = p->activation, .algorithm = p->algorithm};
     q.in = FN(conv_windows)(p);
     for (int i = 0; i < 5; i++)
         q.y[i] = p->y[i], q.w[i] = p->w[i];
@@ -22,12 +23,27 @@ static struct product forward_product(const struct cnn_conv *p)
     return q;
 }
 
+static size_t scratch_of(const struct product *q, int workers)
+{
+    const int m = FN(winograd_tile)(q);
+    return m ? FN(winograd_scratch)(q, m, workers) : FN(product_scratch)(q, workers);
+}
+
+static void run_product(const struct product *q, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+{
+    const int m = FN(winograd_tile)(q);
+    if (m)
+        FN(winograd_run)(q, m, x, w, bias, y, run);
+    else
+        FN(product_run)(q, x, w, bias, y, run);
+}
+
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
 {
     if (FN(few_filters)(problem))
         return FN(narrow_forward_scratch)(problem, workers);
     const struct product q = forward_product(problem);
-    return FN(product_scratch)(&q, workers);
+    return scratch_of(&q, workers);
 }
 
 void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *run)
@@ -40,7 +56,7 @@ void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *r
         return;
     }
     const struct product q = forward_product(p);
-    FN(product_run)(&q, x, w, b, y, run);
+    run_product(&q, x, w, b, y, run);
 }
 
 static long greatest_divisor(long a, long b)
@@ -84,7 +100,7 @@ static long all_phases(const struct cnn_conv *p) { return phases(p, 0) * phases(
 /* The product of the phase numbered `index`; returns the offsets of its first cell and tap. */
 static struct product phase_product(const struct cnn_conv *p, long index, long *x_offset, long *w_offset)
 {
-    struct product q = {.groups = p->groups, .filters = p->c / p->groups, .activation = p->activation};
+    struct product q = {.groups = p->groups, .filters = p->c / p->groups, .activation = p->activation, .algorithm = p->algorithm};
     q.in = (struct windows){.images = p->n, .channels = p->k / p->groups, .mode = CNN_ZEROS};
     *x_offset = *w_offset = 0;
     for (int a = 2; a >= 0; a--) {
@@ -122,7 +138,7 @@ size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
         const struct product q = phase_product(p, i, &ignored[0], &ignored[1]);
         if (!cells_of(&q) || !taps_of(&q))
             continue;
-        const size_t bytes = FN(product_scratch)(&q, workers);
+        const size_t bytes = scratch_of(&q, workers);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -154,7 +170,7 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
         if (!cells_of(&q))
             continue;
         if (taps_of(&q))
-            FN(product_run)(&q, dy, w + w_offset, b, dx + x_offset, run);
+            run_product(&q, dy, w + w_offset, b, dx + x_offset, run);
         else
             fill_cells(&q, b, dx + x_offset);
     }

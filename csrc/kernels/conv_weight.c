@@ -14,7 +14,7 @@
 #include "conv_narrow.h"
 #include "ops.h"
 #include "tile.h"
-#include "transpose.h"
+#include "winograd.h"
 
 enum { PART = 2048 };
 
@@ -243,54 +243,10 @@ static void store_panel(void *context, long number, int worker)
 {
     (void)worker;
     const struct plan *s = context;
-    const struct cnn_conv *p = s->p;
-    const long group = number / s->panels, panel = number % s->panels, width = panel_vectors(s, panel) * LANES;
-    const long valid = min_long(width, s->filters - panel * TILE_WIDTH), first = group * s->filters + panel * TILE_WIDTH;
-    const real *from = s->sums + number * s->taps * s->rows * TILE_WIDTH;
-    real *dw = s->dw + first * p->w[0];
-    long tap = 0, done = 0;
-    const long all = s->taps * s->taps_run, *window = p->window;
-    /* The common order: a filter's channels and taps are one run. Squares of LANES filters and LANES reals of their runs. */
-    const int run_of_taps = (window[2] == 1 || p->w[4] == 1) && (window[1] == 1 || p->w[3] == window[2]) &&
-                            (window[0] == 1 || p->w[2] == window[1] * window[2]);
-    if (s->boxes.total && run_of_taps && p->w[1] == all)
-        for (; done + LANES <= valid; done += LANES) {
-            const long run = s->channels * all;
-            long c = 0, t = 0;
-            for (long u = 0; u < run; u += LANES) {
-                vec v[LANES];
-                const long count = min_long(LANES, run - u);
-                for (long i = 0; i < LANES; i++) {
-                    if (i < count)
-                        v[i] = vec_load(from + ((t / s->taps_run) * s->rows + t % s->taps_run * s->channels + c) * width + done);
-                    else
-                        v[i] = (vec){0};
-                    if (++t == all)
-                        t = 0, c++;
-                }
-                if (count < LANES)
-                    c = s->channels;
-                transpose(v);
-                for (int i = 0; i < LANES; i++) {
-                    real *to = dw + (done + i) * p->w[0] + u;
-                    if (count == LANES)
-                        vec_store(to, v[i]);
-                    else
-                        vec_store_part(to, v[i], count);
-                }
-            }
-        }
-    for (long d = 0; d < p->window[0]; d++)
-        for (long h = 0; h < p->window[1]; h++, tap += p->window[2] / s->taps_run)
-            for (long r = 0; r < p->window[2]; r++) {
-                const real *sums = from + ((tap + r / s->taps_run) * s->rows + r % s->taps_run * s->channels) * width;
-                real *to = dw + d * p->w[2] + h * p->w[3] + r * p->w[4];
-                for (long b = 0; b < s->channels; b += 32) /* short runs: lines of the sums are used up before they leave */
-                    for (long j = done; j < valid; j++)
-                        for (long c = b; c < min_long(s->channels, b + 32); c++)
-                            to[j * p->w[0] + c * p->w[1]] = s->boxes.total ? sums[c * width + j] : 0;
-            }
-    for (long j = 0; s->db && j < valid; j++)
+    const long group = number / s->panels, panel = number % s->panels, first = group * s->filters + panel * TILE_WIDTH;
+    const real *sums = s->boxes.total ? s->sums + number * s->taps * s->rows * TILE_WIDTH : NULL;
+    FN(unpack_weights)(s->p, group, panel, sums, s->taps_run, s->dw);
+    for (long j = 0; s->db && j < min_long(TILE_WIDTH, s->filters - panel * TILE_WIDTH); j++)
         s->db[first + j] = s->boxes.total ? s->bias_sums[number * TILE_WIDTH + j] : 0;
 }
 
@@ -298,6 +254,9 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 {
     if (FN(few_filters)(problem))
         return FN(narrow_weight_scratch)(problem, workers);
+    const int m = FN(winograd_weight_tile)(problem);
+    if (m)
+        return FN(winograd_weight_scratch)(problem, m, workers);
     struct plan s;
     return make_plan(&s, problem, workers, NULL);
 }
@@ -307,6 +266,11 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
     const struct cnn_conv *p = problem;
     if (FN(few_filters)(p)) {
         FN(narrow_weight)(p, array[0], array[1], array[2], array[3], run);
+        return;
+    }
+    const int m = FN(winograd_weight_tile)(p);
+    if (m) {
+        FN(winograd_weight)(p, m, array[0], array[1], array[2], array[3], run);
         return;
     }
     struct plan s;

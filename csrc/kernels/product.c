@@ -2,7 +2,6 @@
 
 #include "../base/machine.h"
 #include "tile.h"
-#include "transpose.h"
 
 /* Everything that follows from the problem: how it is cut and where its scratch lies. */
 struct plan {
@@ -24,11 +23,6 @@ struct plan {
     char *worker;              /* per-worker scratch */
     size_t worker_bytes, box_bytes, cell_bytes, offset_bytes, slice_bytes;
 };
-
-static long panel_vectors(const struct plan *s, long panel)
-{
-    return s->p->filters - panel * TILE_WIDTH > LANES ? TILE_VECTORS : 1;
-}
 
 /* Rows of a tile lie one pixel apart. A pitch of a large power of two would put them all into one set of the first cache. */
 static long roomy_pixel(long channels)
@@ -87,99 +81,16 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     return bytes + (size_t)workers * s->worker_bytes;
 }
 
-/* Whether the taps are neighbours in memory, in scan order (direction 1) or against it (-1). An axis of one tap has any stride. */
-static int run_of_taps(const long t[3], const long w[5], long direction)
-{
-    return (t[2] == 1 || w[4] == direction) && (t[1] == 1 || w[3] == direction * t[2]) && (t[0] == 1 || w[2] == direction * t[1] * t[2]);
-}
-
-/* The two common orders of weights are packed in squares of LANES filters. `to`: the chunk's part of the panel, [tap][channel][width];
- * `from`: its first filter and channel; `behind`: filters from there to the group's end. Only whole groups of LANES filters; returns how many filters are done. */
-static long pack_squares(const struct plan *s, const real *from, long channels, long valid, long behind, long width, real *to)
-{
-    const struct product *p = s->p;
-    const long taps = s->taps, *t = p->in.taps;
-    const int forward = run_of_taps(t, p->w, 1) && p->w[1] == taps;
-    const int backward = run_of_taps(t, p->w, -1) && p->w[0] == taps && taps <= LANES && taps > 1;
-    long j = 0;
-    if (forward) /* a filter's channels and taps are one run */
-        for (; j + LANES <= valid; j += LANES) {
-            const long run = channels * taps;
-            long c = 0, tap = 0;
-            for (long u = 0; u < run; u += LANES) {
-                vec v[LANES];
-                const long count = min_long(LANES, run - u);
-                for (int i = 0; i < LANES; i++) /* LANES streams are more than the hardware follows */
-                    __builtin_prefetch(from + (j + i) * p->w[0] + min_long(u + 8 * LANES, run - 1));
-                for (int i = 0; i < LANES; i++)
-                    v[i] = count == LANES ? vec_load(from + (j + i) * p->w[0] + u) : vec_load_part(from + (j + i) * p->w[0] + u, count);
-                transpose(v);
-                for (long i = 0; i < count; i++) {
-                    vec_store(to + (tap * channels + c) * width + j, v[i]);
-                    if (++tap == taps)
-                        tap = 0, c++;
-                }
-            }
-        }
-    else if (backward) /* a channel's filters and taps are one run, the taps backwards */
-        for (; j + LANES <= valid; j += LANES)
-            for (long c = 0; c < channels; c++) {
-                vec v[LANES];
-                const real *row = from + c * p->w[1] + j * taps - (taps - 1), *later = row + (min_long(c + 4, channels - 1) - c) * p->w[1];
-                for (int i = 0; i < (int)taps; i++) /* rows are far apart: the hardware does not see them coming */
-                    __builtin_prefetch(later + i * LANES);
-                /* A vector reaches beyond its taps, but never beyond the run: behind the last one may be no memory. */
-                const long run = (behind - j) * taps;
-                for (int i = 0; i < LANES; i++)
-                    v[i] = i * taps + LANES <= run ? vec_load(row + i * taps) : vec_load_part(row + i * taps, taps);
-                transpose(v);
-                for (long i = 0; i < taps; i++)
-                    vec_store(to + ((taps - 1 - i) * channels + c) * width + j, v[i]);
-            }
-    return j;
-}
-
-/* Packs the channels from c0 on of a panel as [tap][channel][width], zeros beyond the last filter. */
-static void pack_chunk(const struct plan *s, long group, long panel, long c0, real *to)
-{
-    const struct product *p = s->p;
-    const long width = panel_vectors(s, panel) * LANES, valid = min_long(width, p->filters - panel * TILE_WIDTH), dc = p->w[1];
-    const real *from = s->w + group * p->w_group + panel * TILE_WIDTH * p->w[0] + c0 * dc;
-    const long channels = min_long(CHUNK, p->in.channels - c0);
-    const long done = pack_squares(s, from, channels, valid, p->filters - panel * TILE_WIDTH, width, to);
-    if (done == width)
-        return;
-    for (long d = 0; d < p->in.taps[0]; d++)
-        for (long h = 0; h < p->in.taps[1]; h++)
-            for (long r = 0; r < p->in.taps[2]; r++, to += channels * width) {
-                const real *tap = from + d * p->w[2] + h * p->w[3] + r * p->w[4];
-                if (p->w[0] == 1 && valid == width) {
-                    for (long c = 0; c < channels; c++)
-                        for (long j = 0; j < width; j += LANES)
-                            vec_store(to + c * width + j, vec_load(tap + c * dc + j));
-                    continue;
-                }
-                for (long c = 0; valid < width && c < channels; c++)
-                    for (long j = valid; j < width; j++)
-                        to[c * width + j] = 0;
-                for (long b = 0; b < channels; b += 32) { /* short runs: source lines are used up before they leave */
-                    const long end = min_long(channels, b + 32);
-                    for (long j = done; j < valid; j++)
-                        for (long c = b; c < end; c++)
-                            to[c * width + j] = tap[j * p->w[0] + c * dc];
-                }
-            }
-}
-
 /* Packs panel `block` of the weights, chunk after chunk, and its bias. */
 static void pack_panel(void *context, long block, int worker)
 {
     (void)worker;
     const struct plan *s = context;
     const struct product *p = s->p;
-    const long group = block / s->panels, panel = block % s->panels, width = panel_vectors(s, panel) * LANES;
+    const long group = block / s->panels, panel = block % s->panels, width = panel_width(p, panel);
     for (long c0 = 0; !s->pack_late && c0 < p->in.channels; c0 += CHUNK)
-        pack_chunk(s, group, panel, c0, s->packed + (group * s->panels + panel) * s->panel_size + c0 * s->taps * width);
+        FN(pack_weights)(p, s->w, group, panel, c0, min_long(CHUNK, p->in.channels - c0),
+                         s->packed + (group * s->panels + panel) * s->panel_size + c0 * s->taps * width);
     real *bias = s->bias_packed + (group * s->panels + panel) * TILE_WIDTH;
     for (long j = 0; j < width; j++)
         bias[j] = s->bias && panel * TILE_WIDTH + j < p->filters ? s->bias[group * p->filters + panel * TILE_WIDTH + j] : 0;
@@ -262,12 +173,11 @@ static void compute_block(void *context, long block, int worker)
         t.depth = s->one_run ? channels * w->taps[2] : channels;
         t.join = c0 ? CONTINUE : OVERWRITE;
         for (long panel = first; panel < last; panel++) {
-            const int vectors = (int)panel_vectors(s, panel);
-            const long width = vectors * LANES, number = group * s->panels + panel;
+            const long width = panel_width(p, panel), number = group * s->panels + panel;
             const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
             real *beside = aside + (panel - first) * s->cells * TILE_WIDTH;
             if (s->pack_late)
-                pack_chunk(s, group, panel, c0, packed);
+                FN(pack_weights)(p, s->w, group, panel, c0, channels, packed);
             t.b = s->pack_late ? packed : s->packed + number * s->panel_size + c0 * s->taps * width;
             t.valid = s->direct ? valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
@@ -278,7 +188,7 @@ static void compute_block(void *context, long block, int worker)
                     t.a[r] = a + in[begin + r];
                     t.c[r] = s->direct ? y + out[begin + r] + panel * TILE_WIDTH : beside + (begin + r) * width;
                 }
-                FN(tile_rows)(height, vectors)(&t);
+                FN(tile_rows)(height, (int)(width / LANES))(&t);
             }
             if (is_last && !s->direct)
                 scatter(s, beside, cells, out, valid, width, y + panel * TILE_WIDTH * p->y[1]);

@@ -18,7 +18,20 @@ struct product {
     long x_group, y_group, w_group; /* from one group to the next, in reals */
     long y[5], w[5];                /* strides: n, f, d, h, w of y; f, c, taps of w */
     int activation;
+    int algorithm;                  /* enum cnn_algorithm: what the caller asked for */
 };
+
+/* Filters come in panels of TILE_WIDTH, the last one perhaps of LANES. */
+ALWAYS_INLINE long panel_width(const struct product *p, long panel)
+{
+    return p->filters - panel * TILE_WIDTH > LANES ? TILE_WIDTH : LANES;
+}
+
+/* Packs `channels` channels from c0 on of a panel as [tap][channel][width], zeros beyond the last filter. */
+void FN(pack_weights)(const struct product *p, const real *w, long group, long panel, long c0, long channels, real *to);
+
+/* A panel of a weight gradient, [tap][channel][width] (`taps_run` taps of a row beside each other in a row of the sums; NULL: zeros), to dw. */
+void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, const real *from, long taps_run, real *dw);
 
 size_t FN(product_scratch)(const struct product *p, int workers);
 void FN(product_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);

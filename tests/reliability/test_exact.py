@@ -9,6 +9,8 @@ from cnnpy.autograd import OPERATIONS
 from tests.reference import BACKWARD, FORWARD
 from tests.reliability.cases import CASES, EXACT
 
+pytestmark = pytest.mark.usefixtures("strict")
+
 ROUNDS = {"conv1d": 12, "conv2d": 16, "conv3d": 5}
 DTYPES = [np.float32, np.float64]
 

@@ -1,0 +1,343 @@
+/* winograd.c: convolution forward and input gradient by Winograd's F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3).
+ *
+ *     V[point][tile][c]  = B' d B      of every tile of the input
+ *     U[point][c][k]     = G g G'      of the weights
+ *     M[point][tile][k]  = sum over c of V[point][tile][c] * U[point][c][k]      n*n products in the register tile
+ *     y                  = A' M A + bias, activation
+ *
+ * Two schedules with the same sums in the same order. Where the transformed weights are small they are made once, and a block
+ * takes some tiles through all of it in its second-level cache ("whole weights"). Else the transformed input of a group of
+ * tiles lies in the third-level cache and a block makes one panel of the weights, a chunk of channels at a time, just before
+ * it is used: transformed weights never travel through memory. x, y in any memory order; borders by the padding's rule. */
+#include "winograd.h"
+
+#include "../base/machine.h"
+#include "tile.h"
+#include "transpose.h"
+#include "winograd_tiles.h"
+
+enum { SLICE = 64 }; /* channels of U made at a time */
+
+struct plan {
+    const struct product *p;
+    const real *x, *w, *bias;
+    real *y;
+    struct tiles tiles;
+    int m, points;
+    long channels, pitch;            /* of the input; reals from tile to tile of V */
+    long panels;
+    int whole_weights;
+    long group, part;                /* tiles whose V lies in memory at once; tiles of a block */
+    long parts;                      /* blocks of a group */
+    long first, count;               /* the group at work */
+    long v_pitch, u_pitch, m_pitch;  /* from point to point */
+    real *u, *v;                     /* all of U, or the V of a group */
+    char *worker;
+    size_t worker_bytes, tile_bytes, pack_bytes, u_bytes, v_bytes;
+};
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static size_t make_plan(struct plan *s, const struct product *p, int m, int workers, char *scratch)
+{
+    const double l2 = (double)cnn_machine()->l2 / sizeof(real), l3 = (double)cnn_machine()->l3 / sizeof(real);
+    *s = (struct plan){.p = p, .m = m, .points = (m + 2) * (m + 2), .channels = p->in.channels};
+    s->tiles = FN(cut_tiles)(&p->in, m);
+    s->pitch = round_up(s->channels, LANES);
+    if (s->pitch * (long)sizeof(real) % 1024 == 0)
+        s->pitch += 64 / (long)sizeof(real);
+    s->panels = divide_up(p->filters, TILE_WIDTH);
+    const long least = 2 * TILE_ROWS;
+    const double whole = (double)s->points * (double)(s->channels * s->panels * TILE_WIDTH);
+    const long fit = (long)(0.65 * l2 / (double)(s->points * (s->pitch + TILE_WIDTH))); /* tiles with V and M in the cache */
+    s->whole_weights = fit >= least && whole <= l3 / 4 && s->tiles.count >= 8 * least;
+    if (s->whole_weights) {
+        s->group = s->tiles.count;
+        s->part = min_long(fit / TILE_ROWS * TILE_ROWS, 4 * TILE_ROWS);
+    } else {
+        const long most = max_long(TILE_ROWS, (long)(l3 / 4 / (double)(s->points * s->pitch)));
+        const long groups = divide_up(s->tiles.count, most);
+        s->group = divide_up(s->tiles.count, max_long(1, groups));
+        const long largest = max_long(TILE_ROWS, (long)(l2 / 2 / (double)(s->points * TILE_WIDTH)) / TILE_ROWS * TILE_ROWS);
+        s->part = divide_up(s->group, max_long(1, divide_up(s->group, largest)));
+    }
+    s->parts = divide_up(s->group, max_long(1, s->part));
+    s->v_pitch = point_pitch((s->whole_weights ? s->part : s->group) * s->pitch);
+    s->u_pitch = point_pitch((s->whole_weights ? s->channels : SLICE) * TILE_WIDTH);
+    s->m_pitch = point_pitch(s->part * TILE_WIDTH);
+    const size_t v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
+    const size_t panel_bytes = aligned((size_t)(s->points * s->u_pitch) * sizeof(real));
+    s->u = s->v = (real *)scratch;
+    const size_t bytes = s->whole_weights ? (size_t)s->panels * panel_bytes : v_bytes;
+    s->tile_bytes = aligned(FN(tiles_scratch)(&s->tiles));
+    s->pack_bytes = aligned((size_t)(9 * SLICE * TILE_WIDTH) * sizeof(real));
+    s->u_bytes = panel_bytes;
+    s->v_bytes = s->whole_weights ? v_bytes : 0;
+    s->worker = scratch + bytes;
+    s->worker_bytes = s->tile_bytes + s->pack_bytes + (s->whole_weights ? 0 : panel_bytes) + s->v_bytes +
+                      aligned((size_t)(s->points * s->m_pitch) * sizeof(real));
+    return bytes + (size_t)workers * s->worker_bytes;
+}
+
+/* A worker's own memory. */
+struct mine {
+    char *tiles;
+    real *packed, *u, *v, *m;
+};
+static struct mine memory_of(const struct plan *s, int worker)
+{
+    struct mine mine = {.tiles = s->worker + (size_t)worker * s->worker_bytes};
+    char *next = mine.tiles + s->tile_bytes;
+    mine.packed = (real *)next, next += s->pack_bytes;
+    mine.u = (real *)next, next += s->whole_weights ? 0 : s->u_bytes;
+    mine.v = (real *)next, next += s->v_bytes;
+    mine.m = (real *)next;
+    return mine;
+}
+
+/* G g G' of one vector of filters: g[tap] rows of `width` reals `step` apart. */
+ALWAYS_INLINE void weight_vector(const int m, const real *g, long step, real *to, long point_pitch)
+{
+    const int n = m + 2;
+    vec half[MOST_POINTS][3];
+    UNROLL for (int j = 0; j < 3; j++) {
+        vec d[3], u[MOST_POINTS];
+        UNROLL for (int i = 0; i < 3; i++)
+            d[i] = vec_load(g + (i * 3 + j) * step);
+        weight_points(m, d, u);
+        UNROLL for (int i = 0; i < n; i++)
+            half[i][j] = u[i];
+    }
+    UNROLL for (int i = 0; i < n; i++) {
+        vec u[MOST_POINTS];
+        weight_points(m, half[i], u);
+        UNROLL for (int j = 0; j < n; j++)
+            vec_store(to + (i * n + j) * point_pitch, u[j]);
+    }
+}
+
+/* Channels [c0, c0 + channels) of a panel: to[point * u_pitch + c * width + k]. */
+static void make_weights(const struct plan *s, long panel, long c0, long channels, real *packed, real *to)
+{
+    const long width = panel_width(s->p, panel);
+    FN(pack_weights)(s->p, s->w, 0, panel, c0, channels, packed);
+    for (long i = 0; i < channels * width; i += LANES)
+        if (s->m == 2)
+            weight_vector(2, packed + i, channels * width, to + i, s->u_pitch);
+        else
+            weight_vector(4, packed + i, channels * width, to + i, s->u_pitch);
+}
+
+/* The rounding error of a short sum over channels weighs most, because the way back enlarges it: then the sum is two halves. */
+static long terms_at_once(const struct plan *s, long channels) { return s->channels < 32 ? divide_up(channels, 2) : channels; }
+
+static void multiply(const struct plan *s, const real *v, long tiles, long c0, long channels, const real *u, long width, real *m)
+{
+    const long zero = 0, some = terms_at_once(s, channels);
+    const struct cut cut = cut_rows(tiles);
+    struct tile t = {.parts = 1, .offset = &zero, .valid = width};
+    for (long point = 0; point < s->points; point++, v += s->v_pitch, u += s->u_pitch, m += s->m_pitch)
+        for (long i = 0; i < cut.tiles; i++) {
+            const long begin = cut_begin(cut, i), height = cut_height(cut, i);
+            for (long r = 0; r < height; r++)
+                t.c[r] = m + (begin + r) * width;
+            for (long c = 0; c < channels; c += some) {
+                t.depth = min_long(some, channels - c);
+                t.b = u + c * width;
+                t.join = c0 + c == 0 ? OVERWRITE : c ? ADD : CONTINUE;
+                for (long r = 0; r < height; r++)
+                    t.a[r] = v + (begin + r) * s->pitch + c0 + c;
+                FN(tile_rows)(height, (int)(width / LANES))(&t);
+            }
+        }
+}
+
+/* A' M A + bias, activation, of one tile and vector of filters: y[row * m + column]. */
+ALWAYS_INLINE void output_vector(const int m, const real *from, long point_pitch, vec bias, int activation, vec *y)
+{
+    const int n = m + 2;
+    vec half[4][MOST_POINTS];
+    UNROLL for (int j = 0; j < n; j++) {
+        vec d[MOST_POINTS], v[4];
+        UNROLL for (int i = 0; i < n; i++)
+            d[i] = vec_load(from + (i * n + j) * point_pitch);
+        output_points(m, d, v);
+        UNROLL for (int i = 0; i < m; i++)
+            half[i][j] = v[i];
+    }
+    UNROLL for (int i = 0; i < m; i++) {
+        vec v[4];
+        output_points(m, half[i], v);
+        UNROLL for (int j = 0; j < m; j++) {
+            v[j] = v[j] + bias;
+            y[i * m + j] = activation == CNN_RELU ? vec_select(v[j] < 0, (vec){0}, v[j]) : v[j];
+        }
+    }
+}
+
+/* One tile's outputs, a vector of filters a pixel, to y where filters are not neighbours. */
+static void scatter(const struct plan *s, vec *block, long rows, long columns, long valid, real *y)
+{
+    const struct product *p = s->p;
+    real turned[LANES][16]; /* [filter][pixel] */
+    const long pixels = s->m * s->m;
+    if (pixels % LANES == 0)
+        for (long i = 0; i < pixels; i += LANES) {
+            transpose(block + i);
+            for (int k = 0; k < LANES; k++)
+                vec_store(turned[k] + i, block[i + k]);
+        }
+    else
+        for (long i = 0; i < pixels; i++)
+            for (int k = 0; k < LANES; k++)
+                turned[k][i] = block[i][k];
+    for (long k = 0; k < valid; k++)
+        for (long h = 0; h < rows; h++) {
+            real *to = y + k * p->y[1] + h * p->y[3];
+            const real *from = turned[k] + h * s->m;
+            if (columns == 4 && p->y[4] == 1)
+                memcpy(to, from, 4 * sizeof(real));
+            else
+                for (long j = 0; j < columns; j++)
+                    to[j * p->y[4]] = from[j];
+        }
+}
+
+/* The tiles [first, first + count) of a panel, from M to y. */
+static void store(const struct plan *s, long first, long count, long panel, const real *m)
+{
+    const struct product *p = s->p;
+    const long width = panel_width(p, panel);
+    for (long v = 0; v < width; v += LANES) {
+        const long filter = panel * TILE_WIDTH + v, valid = min_long(LANES, p->filters - filter);
+        if (valid <= 0)
+            break;
+        const vec bias = s->bias ? vec_load_part(s->bias + filter, valid) : (vec){0};
+        for (long i = 0; i < count; i++) {
+            const struct place at = place_of(&s->tiles, first + i);
+            const long rows = min_long(s->m, p->in.out[1] - at.row), columns = min_long(s->m, p->in.out[2] - at.column);
+            real *y = s->y + at.image * p->y[0] + filter * p->y[1] + at.plane * p->y[2] + at.row * p->y[3] + at.column * p->y[4];
+            vec block[16];
+            if (s->m == 2)
+                output_vector(2, m + i * width + v, s->m_pitch, bias, p->activation, block);
+            else
+                output_vector(4, m + i * width + v, s->m_pitch, bias, p->activation, block);
+            if (p->y[1] == 1 && valid == LANES)
+                for (long h = 0; h < rows; h++)
+                    for (long j = 0; j < columns; j++)
+                        vec_store(y + h * p->y[3] + j * p->y[4], block[h * s->m + j]);
+            else
+                scatter(s, block, rows, columns, valid, y);
+        }
+    }
+}
+
+static void prepare_panel(void *context, long panel, int worker)
+{
+    const struct plan *s = context;
+    const struct mine mine = memory_of(s, worker);
+    const long width = panel_width(s->p, panel);
+    real *u = (real *)((char *)s->u + (size_t)panel * s->u_bytes);
+    for (long c0 = 0; c0 < s->channels; c0 += SLICE)
+        make_weights(s, panel, c0, min_long(SLICE, s->channels - c0), mine.packed, u + c0 * width);
+}
+
+static void whole_block(void *context, long block, int worker)
+{
+    const struct plan *s = context;
+    const struct mine mine = memory_of(s, worker);
+    const long first = block * s->part, count = min_long(s->part, s->tiles.count - first);
+    FN(transform_tiles)(&s->tiles, s->x, first, count, 0, s->channels, mine.tiles, mine.v, s->pitch, s->v_pitch);
+    for (long panel = 0; panel < s->panels; panel++) {
+        const real *u = (const real *)((const char *)s->u + (size_t)panel * s->u_bytes);
+        multiply(s, mine.v, count, 0, s->channels, u, panel_width(s->p, panel), mine.m);
+        store(s, first, count, panel, mine.m);
+    }
+}
+
+enum { STRIP = 8 }; /* tiles that a block transforms */
+
+static void transform_block(void *context, long block, int worker)
+{
+    const struct plan *s = context;
+    const struct mine mine = memory_of(s, worker);
+    const long first = block * STRIP, count = min_long(STRIP, s->count - first);
+    FN(transform_tiles)(&s->tiles, s->x, s->first + first, count, 0, s->channels, mine.tiles, s->v + first * s->pitch, s->pitch, s->v_pitch);
+}
+
+static void slice_block(void *context, long block, int worker)
+{
+    const struct plan *s = context;
+    const struct mine mine = memory_of(s, worker);
+    const long panel = block / s->parts, first = block % s->parts * s->part, count = min_long(s->part, s->count - first);
+    const long width = panel_width(s->p, panel);
+    if (count <= 0)
+        return;
+    for (long c0 = 0; c0 < s->channels; c0 += SLICE) {
+        const long channels = min_long(SLICE, s->channels - c0);
+        make_weights(s, panel, c0, channels, mine.packed, mine.u);
+        multiply(s, s->v + first * s->pitch, count, c0, channels, mine.u, width, mine.m);
+    }
+    store(s, s->first + first, count, panel, mine.m);
+}
+
+size_t FN(winograd_scratch)(const struct product *p, int m, int workers)
+{
+    struct plan s;
+    return make_plan(&s, p, m, workers, NULL);
+}
+
+void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+{
+    struct plan s;
+    make_plan(&s, p, m, run->workers, run->scratch);
+    s.x = x, s.w = w, s.bias = bias, s.y = y;
+    const double tile_work = (double)(s.points * s.channels) * (double)(s.panels * TILE_WIDTH) / 25; /* nanoseconds */
+    if (s.whole_weights) {
+        cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), prepare_panel, &s);
+        cnn_parallel_for(run, s.parts, tile_work * (double)s.tiles.count, whole_block, &s);
+        return;
+    }
+    for (s.first = 0; s.first < s.tiles.count && !run->stopped; s.first += s.group) {
+        s.count = min_long(s.group, s.tiles.count - s.first);
+        cnn_parallel_for(run, divide_up(s.count, STRIP), (double)(s.count * s.points * s.channels) / 4, transform_block, &s);
+        cnn_parallel_for(run, s.panels * s.parts, tile_work * (double)s.count, slice_block, &s);
+    }
+}
+
+int FN(winograd_fits)(const struct windows *w, long groups)
+{
+    return groups == 1 && w->taps[0] == 1 && w->taps[1] == 3 && w->taps[2] == 3 && w->step[0] == 1 && w->step[1] == 1 && w->step[2] == 1 &&
+           w->spread[1] == 1 && w->spread[2] == 1 && w->before[0] == 0 && w->out[0] == w->in[0];
+}
+
+/* Operations of F(m x m, 3 x 3) with its transforms, in direct multiply-adds that take as long. Constants: measured rates. */
+static double cost(int m, const struct windows *w, long filters)
+{
+    const double points = (m + 2) * (m + 2), c = (double)w->channels, k = (double)filters;
+    const double tiles = (double)(w->images * w->out[0] * divide_up(w->out[1], m) * divide_up(w->out[2], m));
+    const double group = tiles < 112 ? tiles : 112;
+    return points * tiles * c * k * (1 + 5 / k + 2.5 / c + 2.2 / group) / 0.82;
+}
+
+static int choose(const struct windows *w, long groups, long filters, int algorithm)
+{
+    if (algorithm == CNN_DIRECT || !FN(winograd_fits)(w, groups))
+        return 0;
+    const double cells = (double)(w->images * w->out[0] * w->out[1] * w->out[2]);
+    const double four = cost(4, w, filters), two = cost(2, w, filters), direct = 9 * cells * (double)w->channels * (double)filters / 0.92;
+    const int better = two < four ? 2 : 4;
+    if (algorithm == CNN_WINOGRAD)
+        return better;
+    if (sizeof(real) == 8 || w->channels < 16 || filters < 16)
+        return 0;
+    return (better == 2 ? two : four) < 0.9 * direct ? better : 0;
+}
+
+int FN(winograd_tile)(const struct product *p) { return choose(&p->in, p->groups, p->filters, p->algorithm); }
+
+int FN(winograd_weight_tile)(const struct cnn_conv *p)
+{
+    const struct windows w = FN(conv_windows)(p);
+    return choose(&w, p->groups, p->k, p->algorithm);
+}

@@ -1,0 +1,21 @@
+/* winograd.h: 3 x 3 convolutions of stride 1 by a fraction of the multiplications. */
+#ifndef CNN_WINOGRAD_H
+#define CNN_WINOGRAD_H
+
+#include "product.h"
+
+/* The side of the output tile, 2 or 4, with which this product (or the weight gradient of this convolution) is computed by
+ * Winograd's algorithm; 0: directly. Follows from shape, dtype and what the caller asked for, nothing else. */
+int FN(winograd_tile)(const struct product *p);
+int FN(winograd_weight_tile)(const struct cnn_conv *p);
+
+/* Whether the algorithm knows this geometry at all. */
+int FN(winograd_fits)(const struct windows *w, long groups);
+
+size_t FN(winograd_scratch)(const struct product *p, int m, int workers);
+void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
+
+size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers);
+void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run);
+
+#endif

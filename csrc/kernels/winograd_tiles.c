@@ -1,0 +1,120 @@
+#include "winograd_tiles.h"
+
+struct tiles FN(cut_tiles)(const struct windows *w, int m)
+{
+    struct tiles t = {.w = *w, .m = m, .reach = m + (int)w->taps[2] - 1};
+    t.rows = divide_up(w->out[1], m);
+    t.columns = divide_up(w->out[2], m);
+    t.count = w->images * w->out[0] * t.rows * t.columns;
+    t.in_place = w->stride[1] == 1 && w->channels % LANES == 0;
+    return t;
+}
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t zero_bytes(const struct tiles *t) { return aligned((size_t)round_up(t->w.channels, LANES) * sizeof(real)); }
+
+size_t FN(tiles_scratch)(const struct tiles *t)
+{
+    const size_t copy = t->in_place ? 0 : (size_t)(t->reach * (t->reach + (RUN - 1) * t->m) * RUN_CHANNELS) * sizeof(real);
+    return zero_bytes(t) + aligned(copy);
+}
+
+/* B' d B of one vector of channels (or G g G' of gradients); m and gradient are constants at every call. */
+ALWAYS_INLINE void transform_vector(const int m, const int gradient, const real *const *pixel, long c, real *to, long point_pitch)
+{
+    const int n = m + 2, reach = gradient ? m : n;
+    vec half[MOST_POINTS][MOST_POINTS];
+    UNROLL for (int j = 0; j < reach; j++) {
+        vec d[MOST_POINTS], v[MOST_POINTS];
+        UNROLL for (int i = 0; i < reach; i++)
+            d[i] = vec_load(pixel[i * reach + j] + c);
+        if (gradient)
+            gradient_points(m, d, v);
+        else
+            input_points(m, d, v);
+        UNROLL for (int i = 0; i < n; i++)
+            half[i][j] = v[i];
+    }
+    UNROLL for (int i = 0; i < n; i++) {
+        vec v[MOST_POINTS];
+        if (gradient)
+            gradient_points(m, half[i], v);
+        else
+            input_points(m, half[i], v);
+        UNROLL for (int j = 0; j < n; j++)
+            vec_store(to + (i * n + j) * point_pitch, v[j]);
+    }
+}
+
+#define TRANSFORM(name, m, gradient)                                                                                     \
+    static void name(const real *const *pixel, long channels, real *to, long point_pitch)                                \
+    {                                                                                                                    \
+        for (long c = 0; c < channels; c += LANES)                                                                       \
+            transform_vector(m, gradient, pixel, c, to + c, point_pitch);                                                \
+    }
+TRANSFORM(input_2, 2, 0) TRANSFORM(input_4, 4, 0) TRANSFORM(gradient_2, 2, 1) TRANSFORM(gradient_4, 4, 1)
+
+/* Pointers to the cells under tile `at` of a map that is read in place. */
+static void find_cells(const struct tiles *t, const real *x, struct place at, const real *zeros, const real **pixel)
+{
+    const struct windows *w = &t->w;
+    const real *plane = x + at.image * w->stride[0] + at.plane * w->stride[2];
+    long column[MOST_POINTS];
+    for (int j = 0; j < t->reach; j++) {
+        const long i = at.column + j;
+        column[j] = i < w->out[2] + w->taps[2] - 1 ? cnn_source(w->mode, i - w->before[2], w->in[2]) : -1;
+    }
+    for (int i = 0; i < t->reach; i++) {
+        const long h = at.row + i, row = h < w->out[1] + w->taps[1] - 1 ? cnn_source(w->mode, h - w->before[1], w->in[1]) : -1;
+        for (int j = 0; j < t->reach; j++)
+            pixel[i * t->reach + j] = row < 0 || column[j] < 0 ? zeros : plane + row * w->stride[3] + column[j] * w->stride[4];
+    }
+}
+
+typedef void transform_function(const real *const *pixel, long channels, real *to, long point_pitch);
+
+/* A run of neighbouring tiles through a copy, some channels at a time. */
+static void transform_run(const struct tiles *t, transform_function *transform, const real *x, struct place at, long count, long channel,
+                          long channels, const real *zeros, real *copy, real *to, long pitch, long point_pitch)
+{
+    const struct windows *w = &t->w;
+    const struct box box = {at.image, 1, {at.plane, at.row, at.column},
+                            {1, min_long(t->m, w->out[1] - at.row), min_long(count * t->m, w->out[2] - at.column)}};
+    const long height = box.size[1] + w->taps[1] - 1, width = box.size[2] + w->taps[2] - 1;
+    for (long c = 0; c < channels; c += RUN_CHANNELS) {
+        const long some = min_long(RUN_CHANNELS, channels - c), whole = round_up(some, LANES);
+        const struct pitch p = FN(box_pitch)(w, 1, box.size, whole);
+        if (whole != some)
+            memset(copy, 0, (size_t)p.size * sizeof(real));
+        FN(box_copy)(w, &box, x, channel + c, some, p, copy);
+        for (long i = 0; i < count; i++) {
+            const real *pixel[MOST_PIXELS];
+            for (long h = 0; h < t->reach; h++)
+                for (long j = 0; j < t->reach; j++)
+                    pixel[h * t->reach + j] = h < height && i * t->m + j < width ? copy + h * p.row + (i * t->m + j) * p.pixel : zeros;
+            transform(pixel, whole, to + i * pitch + c, point_pitch);
+        }
+    }
+}
+
+void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long channel, long channels, char *scratch, real *to,
+                         long pitch, long point_pitch)
+{
+    const int gradient = t->reach == t->m;
+    transform_function *const transform = t->m == 2 ? gradient ? gradient_2 : input_2 : gradient ? gradient_4 : input_4;
+    memset(scratch, 0, zero_bytes(t));
+    const real *zeros = (const real *)scratch;
+    for (long i = 0; i < count;) {
+        const struct place at = place_of(t, first + i);
+        if (t->in_place) {
+            const real *pixel[MOST_PIXELS];
+            find_cells(t, x + channel, at, zeros, pixel);
+            transform(pixel, channels, to + i * pitch, point_pitch);
+            i++;
+            continue;
+        }
+        const long run = min_long(min_long(count - i, RUN), t->columns - (first + i) % t->columns);
+        transform_run(t, transform, x, at, run, channel, channels, zeros, (real *)(scratch + zero_bytes(t)), to + i * pitch, pitch, point_pitch);
+        i += run;
+    }
+}

@@ -1,0 +1,125 @@
+/* winograd_tiles.h: the transforms of Winograd's convolution, and how a map is cut into tiles and brought into them.
+ *
+ *     F(m, 3)   Y = A' [(G g G') . (B' d B)] A    a tile of m x m outputs from n x n inputs, n = m + 2, by n*n products
+ *     F(3, m)   the same for a weight gradient: 3 x 3 taps from n x n inputs and m x m gradients
+ *
+ * m = 2: points {0, 1, -1, inf}; m = 4: points {0, 1, -1, 1/2, -2, inf}, whose error is about half that of {0, 1, -1, 2, -2, inf}.
+ * B' belongs to the points, so both share it. Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
+ * Complexity of Computations, 1980; A. Lavin, S. Gray, 2016; mathematics 2.17. A test derives the matrices from the points. */
+#ifndef CNN_WINOGRAD_TILES_H
+#define CNN_WINOGRAD_TILES_H
+
+#include "box.h"
+
+enum { MOST_POINTS = 6, MOST_PIXELS = MOST_POINTS * MOST_POINTS };
+
+/* B' d */
+ALWAYS_INLINE void input_points(const int m, const vec *d, vec *v)
+{
+    if (m == 2) {
+        v[0] = d[0] - d[2], v[1] = d[1] + d[2], v[2] = d[2] - d[1], v[3] = d[3] - d[1];
+        return;
+    }
+    const vec q0 = d[3] - d[1], q1 = d[4] - d[2];
+    const vec p0 = q0 + REAL(1.5) * d[2], p1 = q1 + REAL(1.5) * d[3];
+    v[0] = d[0] + d[4] - REAL(2.0) * d[2] + REAL(1.5) * q0;
+    v[1] = p1 + p0;
+    v[2] = p1 - p0;
+    v[3] = q1 + REAL(2.0) * q0;
+    v[4] = q1 - REAL(0.5) * q0;
+    v[5] = d[1] + d[5] - REAL(2.0) * d[3] + REAL(1.5) * q1;
+}
+
+/* G g, g of three taps */
+ALWAYS_INLINE void weight_points(const int m, const vec *g, vec *u)
+{
+    if (m == 2) {
+        const vec s = REAL(0.5) * (g[0] + g[2]), h = REAL(0.5) * g[1];
+        u[0] = g[0], u[1] = s + h, u[2] = s - h, u[3] = g[2];
+        return;
+    }
+    const vec s = (g[0] + g[2]) * REAL(0.33333333333333333333), h = g[1] * REAL(0.33333333333333333333);
+    u[0] = g[0];
+    u[1] = s + h;
+    u[2] = h - s;
+    u[3] = REAL(-0.26666666666666666667) * (REAL(4.0) * g[0] + REAL(2.0) * g[1] + g[2]);
+    u[4] = REAL(0.06666666666666666667) * (g[0] - REAL(2.0) * g[1] + REAL(4.0) * g[2]);
+    u[5] = g[2];
+}
+
+/* A' s, m outputs */
+ALWAYS_INLINE void output_points(const int m, const vec *s, vec *y)
+{
+    const vec a = s[1] + s[2], b = s[1] - s[2];
+    if (m == 2) {
+        y[0] = s[0] + a, y[1] = b + s[3];
+        return;
+    }
+    y[0] = s[0] + a + (s[3] + s[4]);
+    y[1] = b + (REAL(0.5) * s[3] - REAL(2.0) * s[4]);
+    y[2] = a + (REAL(0.25) * s[3] + REAL(4.0) * s[4]);
+    y[3] = b + (REAL(0.125) * s[3] - REAL(8.0) * s[4]) + s[5];
+}
+
+/* G g of F(3, m): g of m gradients */
+ALWAYS_INLINE void gradient_points(const int m, const vec *g, vec *u)
+{
+    if (m == 2) {
+        u[0] = g[0], u[1] = REAL(0.5) * (g[0] + g[1]), u[2] = REAL(0.5) * (g[0] - g[1]), u[3] = g[1];
+        return;
+    }
+    const vec s = (g[0] + g[2]) * REAL(0.33333333333333333333), h = (g[1] + g[3]) * REAL(0.33333333333333333333);
+    u[0] = g[0];
+    u[1] = s + h;
+    u[2] = h - s;
+    u[3] = REAL(-0.13333333333333333333) * (REAL(8.0) * g[0] + REAL(4.0) * g[1] + (REAL(2.0) * g[2] + g[3]));
+    u[4] = REAL(0.06666666666666666667) * ((g[0] - REAL(2.0) * g[1]) + (REAL(4.0) * g[2] - REAL(8.0) * g[3]));
+    u[5] = g[3];
+}
+
+/* A' s of F(3, m): three taps */
+ALWAYS_INLINE void tap_points(const int m, const vec *s, vec *y)
+{
+    const vec a = s[1] + s[2], b = s[1] - s[2];
+    if (m == 2) {
+        y[0] = s[0] + a, y[1] = b, y[2] = a + s[3];
+        return;
+    }
+    y[0] = s[0] + a + (s[3] + s[4]);
+    y[1] = b + (REAL(0.5) * s[3] - REAL(2.0) * s[4]);
+    y[2] = a + (REAL(0.25) * s[3] + REAL(4.0) * s[4]) + s[5];
+}
+
+/* A map cut into tiles of m x m outputs, numbered along images, planes, rows, columns; read through windows of 3 x 3 (the
+ * input of a convolution) or cell by cell (the gradient of its result). */
+struct tiles {
+    struct windows w;
+    int m, reach;       /* cells read along a side: m + 2 or m */
+    long rows, columns; /* tiles of a plane */
+    long count;
+    int in_place;       /* channels are neighbours and whole vectors: read where they are */
+};
+
+enum { RUN = 28, RUN_CHANNELS = 64 }; /* tiles and channels that a copy holds */
+
+struct tiles FN(cut_tiles)(const struct windows *w, int m);
+size_t FN(tiles_scratch)(const struct tiles *t); /* bytes for the copy and a row of zeros */
+
+/* Transforms channels [channel, channel + channels) of tiles [first, first + count):
+ * to[point * point_pitch + (tile - first) * pitch + c], zeros from `channels` up to whole vectors. */
+void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long channel, long channels, char *scratch, real *to,
+                         long pitch, long point_pitch);
+
+/* Where tile `number` stands: image, plane, and its first row and column of cells. */
+struct place { long image, plane, row, column; };
+ALWAYS_INLINE struct place place_of(const struct tiles *t, long number)
+{
+    const long column = number % t->columns, row = number / t->columns % t->rows, image = number / t->columns / t->rows;
+    return (struct place){image / t->w.out[0], image % t->w.out[0], row * t->m, column * t->m};
+}
+
+/* Reals from one point to the next: 64 bytes more than the points hold. Without them a power of two would put the stores of
+ * one transform into one set of the first cache. */
+ALWAYS_INLINE long point_pitch(long reals) { return round_up(reals, LANES) + 64 / (long)sizeof(real); }
+
+#endif

@@ -1,0 +1,133 @@
+"""Winograd's algorithm: its matrices, its results, when it is taken, what it does to NaN."""
+
+import numpy as np
+import pytest
+
+import cnnpy
+from cnnpy import functional as F
+from cnnpy.tools import accuracy_report
+from tests.reference import winograd
+
+
+@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("for_weights", [False, True])
+def test_matrices_follow_from_the_points(m, for_weights, rng):
+    """In exact fractions: the products give the correlation, for a convolution and for the gradient of its weights."""
+    outputs, taps = (3, m) if for_weights else (m, 3)
+    d, g = [int(v) for v in rng.integers(-9, 10, m + 2)], [int(v) for v in rng.integers(-9, 10, taps)]
+    wanted = [sum(d[i + j] * g[j] for j in range(taps)) for i in range(outputs)]
+    assert winograd.correlate(winograd.POINTS[m], outputs, taps, d, g) == wanted
+
+
+def test_documented_matrices():
+    """The matrices written in the kernel's notes, up to the signs that cancel between two of them."""
+    output, taps, data = winograd.matrices(winograd.POINTS[4], 4, 3)
+    assert [float(v) for v in output[3]] == [0, 1, -1, 0.125, -8, 1]
+    assert [abs(float(v)) for v in taps[3]] == pytest.approx([16 / 15, 8 / 15, 4 / 15])
+    assert [float(v) for v in data[5]] == [0, 1, -1.5, -2, 1.5, 1]
+
+
+SHAPES = [  # n, c, k, size, padding: both tile sizes, ragged channels, filters and edges, both schedules of both passes
+    (1, 16, 16, (6, 6), 1),
+    (2, 17, 19, (9, 13), 1),
+    (1, 64, 33, (8, 8), 2),
+    (3, 20, 70, (5, 5), 0),
+    (1, 130, 40, (18, 7), 1),
+    (2, 32, 32, (61, 90), 1),
+    (2, 40, 64, (80, 75), 1),
+    (1, 3, 2, (4, 4), 1),
+]
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s[:3])))
+def test_float64_agrees_with_the_direct_sum(shape, layout, isa, rng):
+    """The matrices and every index are right: only rounding, 1e-14 of the largest value, is left of the difference."""
+    n, c, k, size, padding = shape
+    x, w, b = rng.normal(size=(n, c, *size)), rng.normal(size=(k, c, 3, 3)), rng.normal(size=k)
+    if layout != "C order":
+        x = cnnpy.channels_last(x)
+    for mode in ("zeros", "reflect", "circular"):
+        if mode == "reflect" and min(size) <= padding:
+            continue
+        direct, fast = (F.conv2d(x, w, b, padding=padding, padding_mode=mode, algorithm=a) for a in ("direct", "winograd"))
+        close(fast, direct)
+        dy = rng.normal(size=direct.shape)
+        if layout != "C order":
+            dy = cnnpy.channels_last(dy)
+        pairs = [F.conv2d_backward(dy, x, w, b, padding=padding, padding_mode=mode, algorithm=a) for a in ("direct", "winograd")]
+        for wanted, got in zip(*pairs, strict=True):
+            close(got, wanted)
+
+
+def close(got, wanted):
+    assert got.shape == wanted.shape
+    assert np.max(np.abs(got - wanted)) <= 1e-13 * max(1.0, np.max(np.abs(wanted)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_two_are_exact_on_multiples_of_four(dtype, isa, rng):
+    """F(2x2, 3x3) divides weights by at most four: whole numbers stay whole. A 6x6 result is cut into tiles of two."""
+    x = rng.integers(-4, 5, (2, 18, 6, 6)).astype(dtype)
+    w = 4 * rng.integers(-3, 4, (20, 18, 3, 3)).astype(dtype)
+    assert np.array_equal(F.conv2d(x, w, padding=1, algorithm="winograd"), F.conv2d(x, w, padding=1, algorithm="direct"))
+
+
+def test_error_in_units_of_the_direct_sum(isa):
+    """Root mean square error at most four times the direct one, on normal, positive and uniform data, in all three passes."""
+    report = accuracy_report()
+    assert report.worst("direct") == 1
+    assert 1 < report.worst("winograd") <= 4
+    assert "rms/direct" in repr(report)
+
+
+def test_memory_order_and_threads_do_not_change_bits(isa, rng):
+    x, w = rng.normal(size=(2, 32, 62, 90)).astype(np.float32), rng.normal(size=(40, 32, 3, 3)).astype(np.float32)
+    dy = rng.normal(size=(2, 40, 62, 90)).astype(np.float32)
+    wanted = None
+    for threads in (1, 2, 3, 8):
+        with cnnpy.threads(threads):
+            for order in (np.ascontiguousarray, cnnpy.channels_last, np.asfortranarray):
+                y = F.conv2d(order(x), w, padding=1)
+                g = F.conv2d_backward(order(dy), order(x), w, np.zeros(40, np.float32), padding=1)
+                wanted = wanted or (y, *g)
+                for got, first in zip((y, *g), wanted, strict=True):
+                    assert np.array_equal(got, first)
+
+
+def test_when_it_is_taken(rng):
+    """By shape and dtype: 16 channels and filters in float32, never in float64, never in strict precision."""
+
+    def same_as_direct(c, dtype):
+        x, w = rng.normal(size=(4, c, 16, 16)).astype(dtype), rng.normal(size=(c, c, 3, 3)).astype(dtype)
+        return np.array_equal(F.conv2d(x, w, padding=1), F.conv2d(x, w, padding=1, algorithm="direct"))
+
+    assert not same_as_direct(32, np.float32)
+    assert same_as_direct(12, np.float32) and same_as_direct(32, np.float64)
+    cnnpy.set_precision("strict")
+    try:
+        assert cnnpy.precision() == "strict" and same_as_direct(32, np.float32)
+    finally:
+        cnnpy.set_precision("default")
+    with pytest.raises(ValueError, match="set_precision: mode is 'fast', expected 'default' or 'strict'"):
+        cnnpy.set_precision("fast")
+
+
+def test_a_kernel_that_it_does_not_know():
+    x = np.zeros((1, 16, 8, 8), np.float32)
+    for w, options in ((np.zeros((16, 16, 5, 5)), {}), (np.zeros((16, 16, 3, 3)), {"stride": 2}), (np.zeros((16, 8, 3, 3)), {"groups": 2})):
+        with pytest.raises(
+            ValueError, match="conv2d: algorithm is 'winograd', expected 'auto' or 'direct' because that one computes a 3x3"
+        ):
+            F.conv2d(x, w, algorithm="winograd", **options)
+    with pytest.raises(ValueError, match="conv2d: algorithm is 'fft', expected one of 'auto', 'direct', 'winograd'"):
+        F.conv2d(x, np.zeros((16, 16, 3, 3)), algorithm="fft")
+
+
+def test_nan_is_never_hidden_and_stays_within_touching_tiles(rng):
+    x, w = rng.normal(size=(1, 16, 24, 24)).astype(np.float32), rng.normal(size=(16, 16, 3, 3)).astype(np.float32)
+    x[0, 3, 9, 10] = np.nan
+    direct, fast = (np.isnan(F.conv2d(x, w, padding=1, algorithm=a)).any(axis=(0, 1)) for a in ("direct", "winograd"))
+    assert direct.sum() == 9 and fast[direct].all()
+    rows, columns = np.nonzero(fast)
+    assert rows.min() >= 8 and rows.max() < 16 and columns.min() >= 8 and columns.max() < 16
