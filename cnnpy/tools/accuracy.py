@@ -47,7 +47,8 @@ def _problem(data, channels, size, rng):
     return [a.astype(np.float32) for a in (x, weight, dy)]
 
 
-def _results(x, weight, dy, algorithm):
+def _results(arrays, algorithm):
+    x, weight, dy = arrays
     gradients = F.conv2d_backward(dy, x, weight, padding=1, algorithm=algorithm, needs=("x", "weight"))
     return {"forward": F.conv2d(x, weight, padding=1, algorithm=algorithm), "x": gradients.x, "weight": gradients.weight}
 
@@ -85,10 +86,10 @@ def accuracy_report(*, channels=(16, 64), sizes=(6, 16, 32), rng=0):
             for data in _DATA:
                 single = _problem(data, c, size, rng)
                 double = [a.astype(np.float64) for a in single]
-                exact = {a: _results(*double, a) for a in ("direct", "winograd")}
-                direct = _results(*single, "direct")
+                exact = {a: _results(double, a) for a in ("direct", "winograd")}
+                direct = _results(single, "direct")
                 for algorithm in ("direct", "winograd"):
-                    found = {"float32": _results(*single, algorithm), "float64": exact[algorithm]}
+                    found = {"float32": _results(single, algorithm), "float64": exact[algorithm]}
                     for dtype, results in found.items():
                         other = exact["winograd" if dtype == "float64" and algorithm == "direct" else "direct"]
                         for result in _PASSES:

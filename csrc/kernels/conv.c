@@ -7,6 +7,7 @@
  * Backward needs the forward's inputs only. Source: mathematics 2.3. */
 #include "conv_narrow.h"
 #include "conv_scatter.h"
+#include "depthwise.h"
 #include "ops.h"
 #include "product.h"
 #include "winograd.h"
@@ -23,8 +24,12 @@ static struct product forward_product(const struct cnn_conv *p)
     return q;
 }
 
+static int depthwise(const struct cnn_conv *p) { return FN(is_depthwise)(p->groups, p->c, p->k); }
+
 static size_t scratch_of(const struct product *q, int workers)
 {
+    if (FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters))
+        return FN(depthwise_scratch)(q, workers);
     const int m = FN(winograd_tile)(q);
     return m ? FN(winograd_scratch)(q, m, workers) : FN(product_scratch)(q, workers);
 }
@@ -32,7 +37,9 @@ static size_t scratch_of(const struct product *q, int workers)
 static void run_product(const struct product *q, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
     const int m = FN(winograd_tile)(q);
-    if (m)
+    if (FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters))
+        FN(depthwise_run)(q, x, w, bias, y, run);
+    else if (m)
         FN(winograd_run)(q, m, x, w, bias, y, run);
     else
         FN(product_run)(q, x, w, bias, y, run);
@@ -40,7 +47,7 @@ static void run_product(const struct product *q, const real *x, const real *w, c
 
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
 {
-    if (FN(few_filters)(problem))
+    if (FN(few_filters)(problem) && !depthwise(problem))
         return FN(narrow_forward_scratch)(problem, workers);
     const struct product q = forward_product(problem);
     return scratch_of(&q, workers);
@@ -51,7 +58,7 @@ void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *r
     const struct cnn_conv *p = problem;
     const real *x = array[0], *w = array[1], *b = array[2];
     real *y = array[3];
-    if (FN(few_filters)(p)) {
+    if (FN(few_filters)(p) && !depthwise(p)) {
         FN(narrow_forward)(p, x, w, b, y, run);
         return;
     }
@@ -130,7 +137,7 @@ static long taps_of(const struct product *q) { return q->in.taps[0] * q->in.taps
 size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
-    if (FN(few_channels)(p))
+    if (FN(few_channels)(p) && !depthwise(p))
         return FN(scatter_scratch)(p, workers);
     size_t most = 0;
     for (long i = 0; i < all_phases(p); i++) {
@@ -160,7 +167,7 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
     const struct cnn_conv *p = problem;
     const real *dy = array[0], *w = array[1], *b = array[2]; /* b: of a transposed convolution only */
     real *dx = array[3];
-    if (FN(few_channels)(p)) {
+    if (FN(few_channels)(p) && !depthwise(p)) {
         FN(scatter_input)(p, dy, w, b, dx, run);
         return;
     }

@@ -12,6 +12,7 @@
  * parts' sums are added in order at the end: the same additions. */
 #include "box.h"
 #include "conv_narrow.h"
+#include "depthwise.h"
 #include "ops.h"
 #include "tile.h"
 #include "winograd.h"
@@ -252,6 +253,9 @@ static void store_panel(void *context, long number, int worker)
 
 size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 {
+    const struct cnn_conv *p = problem;
+    if (FN(is_depthwise)(p->groups, p->c, p->k))
+        return FN(depthwise_weight_scratch)(p, workers);
     if (FN(few_filters)(problem))
         return FN(narrow_weight_scratch)(problem, workers);
     const int m = FN(winograd_weight_tile)(problem);
@@ -264,6 +268,10 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 void FN(conv_backward_weight)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_conv *p = problem;
+    if (FN(is_depthwise)(p->groups, p->c, p->k)) {
+        FN(depthwise_weight)(p, array[0], array[1], array[2], array[3], run);
+        return;
+    }
     if (FN(few_filters)(p)) {
         FN(narrow_weight)(p, array[0], array[1], array[2], array[3], run);
         return;

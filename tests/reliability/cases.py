@@ -34,6 +34,8 @@ def conv(d):
         groups = int(rng.choice([1, 1, 1, 2, 3]))
         most = 3 if small else (40 if rng.integers(4) == 0 else 9)
         c, k = groups * int(rng.integers(1, most)), groups * int(rng.integers(1, most))
+        if not small and rng.integers(5) == 0:  # depthwise, around whole vectors
+            groups = c = k = int(rng.choice([7, 8, 9, 16, 17, 33, 70]))
         n = int(rng.choice([1, 2, 3] if small else [0, 1, 2, 3, 5]))
         window = tuple(int(w) for w in rng.integers(1, 4 if d < 3 else 3, d))
         dilation, stride = (tuple(int(v) for v in rng.integers(1, 3, d)) for _ in range(2))

@@ -1,0 +1,317 @@
+/* depthwise.c: one channel and one filter a group. Lanes are channels, so nothing is reduced across them:
+ *
+ *     y[n][c][p]  = b[c] + sum over r of w[c][r] * xp[n][c][p*step + r*spread - before]
+ *     dw[c][r]    = sum over n, p of dy[n][c][p] * xp[n][c][p*step + r*spread - before],     db[c] = sum over n, p of dy[n][c][p]
+ *
+ * The input of a box of outputs is copied to [row][column][channels of a block], borders filled; four outputs of a row are
+ * computed at once and share their weights, and for three neighbouring taps of stride 1 also their pixels. The weight
+ * gradient keeps a row of taps in registers; its parts, at most 2,048 output pixels cut by the shape alone, are added in
+ * order. Source: mathematics 2.3, G = C. */
+#include "depthwise.h"
+
+#include "../base/machine.h"
+#include "transpose.h"
+
+enum { BLOCK = 64, ACROSS = 4, PART = 2048 }; /* channels of a block; outputs at once; output pixels of a part */
+
+int FN(is_depthwise)(long groups, long channels, long filters) { return groups == channels && groups == filters && groups >= (LANES + 1) / 2; }
+
+struct plan {
+    const struct product *p;
+    const real *x, *bias;
+    real *y, *packed; /* packed[block of channels][tap][BLOCK], then the bias */
+    struct windows in;
+    long taps, blocks;
+    struct boxes boxes;
+    char *worker;
+    size_t worker_bytes, box_bytes;
+};
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static long packed_reals(const struct plan *s) { return (s->taps + 1) * BLOCK; }
+
+static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
+{
+    *s = (struct plan){.p = p, .in = p->in};
+    s->in.channels = p->groups;
+    s->in.stride[1] = p->x_group;
+    s->taps = p->in.taps[0] * p->in.taps[1] * p->in.taps[2];
+    s->blocks = divide_up(p->groups, BLOCK);
+    const long channels = round_up(min_long(BLOCK, p->groups), LANES);
+    s->boxes = FN(cut_boxes)(&s->in, 4096, channels, (double)cnn_machine()->l2 / 4 / sizeof(real));
+    s->packed = (real *)scratch;
+    const size_t bytes = aligned((size_t)(s->blocks * packed_reals(s)) * sizeof(real));
+    s->worker = scratch + bytes;
+    s->box_bytes = aligned((size_t)FN(box_pitch)(&s->in, s->boxes.size[0], s->boxes.size + 1, channels).size * sizeof(real));
+    s->worker_bytes = s->box_bytes + aligned((size_t)(round_up(s->boxes.size[3], LANES) * LANES) * sizeof(real));
+    return bytes + (size_t)workers * s->worker_bytes;
+}
+
+static void pack(const struct plan *s, const real *w)
+{
+    const struct product *p = s->p;
+    for (long c = 0; c < s->blocks * BLOCK; c++) {
+        real *to = s->packed + c / BLOCK * packed_reals(s) + c % BLOCK;
+        const real *from = w + c * p->w_group;
+        for (long d = 0; d < p->in.taps[0]; d++)
+            for (long h = 0; h < p->in.taps[1]; h++)
+                for (long r = 0; r < p->in.taps[2]; r++, to += BLOCK)
+                    *to = c < p->groups ? from[d * p->w[2] + h * p->w[3] + r * p->w[4]] : 0;
+        *to = s->bias && c < p->groups ? s->bias[c] : 0;
+    }
+}
+
+/* `outputs` neighbours of a row, one vector of channels: sums over all taps. slide: three taps, next to each other, stride 1. */
+ALWAYS_INLINE void compute_cells(const struct plan *s, const real *in, struct pitch pitch, const real *w, const int outputs, const int slide, vec *sum)
+{
+    const struct windows *v = &s->in;
+    const long step = v->step[2] * pitch.pixel, spread = v->spread[2] * pitch.pixel;
+    UNROLL for (int q = 0; q < outputs; q++)
+        sum[q] = (vec){0};
+    for (long d = 0; d < v->taps[0]; d++)
+        for (long h = 0; h < v->taps[1]; h++) {
+            const real *row = in + d * v->spread[0] * pitch.plane + h * v->spread[1] * pitch.row;
+            if (slide) {
+                vec x[ACROSS + 2];
+                UNROLL for (int i = 0; i < outputs + 2; i++)
+                    x[i] = vec_load(row + i * pitch.pixel);
+                UNROLL for (int r = 0; r < 3; r++) {
+                    const vec weight = vec_load(w + r * BLOCK);
+                    UNROLL for (int q = 0; q < outputs; q++)
+                        sum[q] = vec_madd(weight, x[q + r], sum[q]);
+                }
+                w += 3 * BLOCK;
+                continue;
+            }
+            for (long r = 0; r < v->taps[2]; r++, w += BLOCK) {
+                const vec weight = vec_load(w);
+                UNROLL for (int q = 0; q < outputs; q++)
+                    sum[q] = vec_madd(weight, vec_load(row + r * spread + q * step), sum[q]);
+            }
+        }
+}
+
+ALWAYS_INLINE void finish_cells(const struct plan *s, const vec bias, const int outputs, vec *sum, real *to, long apart, long valid)
+{
+    UNROLL for (int q = 0; q < outputs; q++) {
+        vec v = sum[q];
+        if (s->bias)
+            v = v + bias;
+        if (s->p->activation == CNN_RELU)
+            v = vec_select(v < 0, (vec){0}, v);
+        if (valid == LANES)
+            vec_store(to + q * apart, v);
+        else
+            vec_store_part(to + q * apart, v, valid);
+    }
+}
+
+ALWAYS_INLINE void compute_row(const struct plan *s, const real *in, struct pitch pitch, const real *w, long columns, const int slide, real *to,
+                               long apart, long valid)
+{
+    const vec bias = vec_load(w + s->taps * BLOCK);
+    const long step = s->in.step[2] * pitch.pixel;
+    vec sum[ACROSS];
+    long q = 0;
+    for (; q + ACROSS <= columns; q += ACROSS) {
+        compute_cells(s, in + q * step, pitch, w, ACROSS, slide, sum);
+        finish_cells(s, bias, ACROSS, sum, to + q * apart, apart, valid);
+    }
+    for (; q < columns; q++) {
+        compute_cells(s, in + q * step, pitch, w, 1, slide, sum);
+        finish_cells(s, bias, 1, sum, to + q * apart, apart, valid);
+    }
+}
+
+/* A row of results, [column][LANES], to y where channels are not neighbours. */
+static void scatter_row(const real *from, long columns, long valid, long channel, long column, real *y)
+{
+    long q = 0;
+    if (column == 1)
+        for (; q + LANES <= columns; q += LANES) {
+            vec v[LANES];
+            for (int i = 0; i < LANES; i++)
+                v[i] = vec_load(from + (q + i) * LANES);
+            transpose(v);
+            for (long c = 0; c < valid; c++)
+                vec_store(y + c * channel + q, v[c]);
+        }
+    for (; q < columns; q++)
+        for (long c = 0; c < valid; c++)
+            y[c * channel + q * column] = from[q * LANES + c];
+}
+
+static void compute_block(void *context, long number, int worker)
+{
+    const struct plan *s = context;
+    const struct product *p = s->p;
+    const long block = number % s->blocks, first = block * BLOCK, channels = min_long(BLOCK, p->groups - first);
+    const struct box box = FN(box_at)(&s->in, &s->boxes, number / s->blocks);
+    const long pixel = round_up(channels, LANES);
+    const struct pitch pitch = FN(box_pitch)(&s->in, box.images, box.size, pixel);
+    real *copy = (real *)(s->worker + (size_t)worker * s->worker_bytes), *beside = (real *)((char *)copy + s->box_bytes);
+    if (pixel != channels)
+        memset(copy, 0, (size_t)pitch.size * sizeof(real));
+    FN(box_copy)(&s->in, &box, s->x, first, channels, pitch, copy);
+    const int slide = p->in.taps[2] == 3 && p->in.spread[2] == 1 && p->in.step[2] == 1, direct = p->y_group == 1;
+    for (long n = 0; n < box.images; n++)
+        for (long d = 0; d < box.size[0]; d++)
+            for (long h = 0; h < box.size[1]; h++)
+                for (long c = 0; c < channels; c += LANES) {
+                    const real *in = copy + n * pitch.image + d * p->in.step[0] * pitch.plane + h * p->in.step[1] * pitch.row + c;
+                    const real *w = s->packed + block * packed_reals(s) + c;
+                    real *y = s->y + (box.image + n) * p->y[0] + (first + c) * p->y_group + (box.begin[0] + d) * p->y[2] +
+                              (box.begin[1] + h) * p->y[3] + box.begin[2] * p->y[4];
+                    const long valid = min_long(LANES, channels - c), apart = direct ? p->y[4] : LANES;
+                    real *to = direct ? y : beside;
+                    if (slide)
+                        compute_row(s, in, pitch, w, box.size[2], 1, to, apart, direct ? valid : LANES);
+                    else
+                        compute_row(s, in, pitch, w, box.size[2], 0, to, apart, direct ? valid : LANES);
+                    if (!direct)
+                        scatter_row(beside, box.size[2], valid, p->y_group, p->y[4], y);
+                }
+}
+
+size_t FN(depthwise_scratch)(const struct product *p, int workers)
+{
+    struct plan s;
+    return make_plan(&s, p, workers, NULL);
+}
+
+void FN(depthwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+{
+    struct plan s;
+    make_plan(&s, p, run->workers, run->scratch);
+    s.x = x, s.bias = bias, s.y = y;
+    pack(&s, w);
+    const double cells = (double)(p->in.images * p->in.out[0]) * (double)(p->in.out[1] * p->in.out[2]);
+    cnn_parallel_for(run, s.boxes.total * s.blocks, cells * (double)(p->groups * (s.taps + 4)) / 50, compute_block, &s);
+}
+
+/* The weight gradient: a block is a part and two vectors of channels. */
+enum { SLICE = 2 * LANES };
+
+struct weight_plan {
+    const struct cnn_conv *p;
+    const real *x, *dy;
+    struct windows in, out;
+    struct boxes boxes;
+    long taps, slices;
+    real *sums; /* [part][slice][tap, the last for the bias][SLICE] */
+    char *worker;
+    size_t worker_bytes, x_bytes;
+};
+
+static long slice_reals(const struct weight_plan *s) { return (s->taps + 1) * SLICE; }
+
+static size_t make_weight_plan(struct weight_plan *s, const struct cnn_conv *p, int workers, char *scratch)
+{
+    *s = (struct weight_plan){.p = p, .in = FN(conv_windows)(p)};
+    s->in.channels = p->c;
+    s->out = (struct windows){.images = p->n, .channels = p->c};
+    for (int a = 0; a < 3; a++)
+        s->out.in[a] = s->out.out[a] = p->out[a], s->out.taps[a] = s->out.spread[a] = s->out.step[a] = 1;
+    for (int i = 0; i < 5; i++)
+        s->out.stride[i] = p->y[i];
+    s->taps = p->window[0] * p->window[1] * p->window[2];
+    s->slices = divide_up(p->c, SLICE);
+    s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
+    s->sums = (real *)scratch;
+    const size_t bytes = aligned((size_t)(max_long(1, s->boxes.total) * s->slices * slice_reals(s)) * sizeof(real));
+    s->x_bytes = aligned((size_t)FN(box_pitch)(&s->in, s->boxes.size[0], s->boxes.size + 1, SLICE).size * sizeof(real));
+    s->worker_bytes = s->x_bytes + aligned((size_t)FN(box_pitch)(&s->out, s->boxes.size[0], s->boxes.size + 1, SLICE).size * sizeof(real));
+    s->worker = scratch + bytes;
+    return bytes + (size_t)workers * s->worker_bytes;
+}
+
+/* The sums of `taps` neighbouring taps of a row over all cells of a part, one vector of channels. */
+ALWAYS_INLINE void sum_taps(const struct weight_plan *s, const struct box *b, struct pitch px, struct pitch py, const real *x, const real *dy,
+                            const int taps, real *to)
+{
+    const long step = s->in.step[2] * px.pixel, spread = s->in.spread[2] * px.pixel;
+    vec sum[4] = {{0}, {0}, {0}, {0}};
+    for (long n = 0; n < b->images; n++)
+        for (long d = 0; d < b->size[0]; d++)
+            for (long h = 0; h < b->size[1]; h++) {
+                const real *row = x + n * px.image + d * s->in.step[0] * px.plane + h * s->in.step[1] * px.row;
+                const real *g = dy + n * py.image + d * py.plane + h * py.row;
+                for (long q = 0; q < b->size[2]; q++) {
+                    const vec v = vec_load(g + q * py.pixel);
+                    UNROLL for (int r = 0; r < taps; r++)
+                        sum[r] = vec_madd(v, vec_load(row + q * step + r * spread), sum[r]);
+                }
+            }
+    UNROLL for (int r = 0; r < taps; r++)
+        vec_store(to + r * SLICE, sum[r]);
+}
+
+static void sum_cells(const struct box *b, struct pitch py, const real *dy, real *to)
+{
+    vec sum = {0};
+    for (long n = 0; n < b->images; n++)
+        for (long d = 0; d < b->size[0]; d++)
+            for (long h = 0; h < b->size[1]; h++)
+                for (long q = 0; q < b->size[2]; q++)
+                    sum = sum + vec_load(dy + n * py.image + d * py.plane + h * py.row + q * py.pixel);
+    vec_store(to, sum);
+}
+
+static void weight_block(void *context, long number, int worker)
+{
+    const struct weight_plan *s = context;
+    const long slice = number % s->slices, first = slice * SLICE, channels = min_long(SLICE, s->p->c - first), across = s->p->window[2];
+    const struct box box = FN(box_at)(&s->in, &s->boxes, number / s->slices);
+    const struct pitch px = FN(box_pitch)(&s->in, box.images, box.size, SLICE), py = FN(box_pitch)(&s->out, box.images, box.size, SLICE);
+    real *x = (real *)(s->worker + (size_t)worker * s->worker_bytes), *dy = (real *)((char *)x + s->x_bytes);
+    real *sums = s->sums + number * slice_reals(s);
+    if (channels < SLICE) {
+        memset(x, 0, (size_t)px.size * sizeof(real));
+        memset(dy, 0, (size_t)py.size * sizeof(real));
+    }
+    FN(box_copy)(&s->in, &box, s->x, first, channels, px, x);
+    FN(box_copy)(&s->out, &box, s->dy, first, channels, py, dy);
+    for (long c = 0; c < SLICE; c += LANES) {
+        for (long t = 0; t < s->taps;) {
+            const long r = t % across, h = t / across % s->p->window[1], d = t / across / s->p->window[1], taps = min_long(3, across - r);
+            const real *from = x + d * s->in.spread[0] * px.plane + h * s->in.spread[1] * px.row + r * s->in.spread[2] * px.pixel + c;
+            real *to = sums + t * SLICE + c;
+            if (taps == 3)
+                sum_taps(s, &box, px, py, from, dy + c, 3, to);
+            else if (taps == 2)
+                sum_taps(s, &box, px, py, from, dy + c, 2, to);
+            else
+                sum_taps(s, &box, px, py, from, dy + c, 1, to);
+            t += taps;
+        }
+        sum_cells(&box, py, dy + c, sums + s->taps * SLICE + c);
+    }
+}
+
+size_t FN(depthwise_weight_scratch)(const struct cnn_conv *p, int workers)
+{
+    struct weight_plan s;
+    return make_weight_plan(&s, p, workers, NULL);
+}
+
+void FN(depthwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
+{
+    struct weight_plan s;
+    make_weight_plan(&s, p, run->workers, run->scratch);
+    s.x = x, s.dy = dy;
+    const double cells = (double)(p->n * p->out[0]) * (double)(p->out[1] * p->out[2]);
+    cnn_parallel_for(run, s.boxes.total * s.slices, cells * (double)(p->c * (s.taps + 8)) / 50, weight_block, &s);
+    const long all = s.slices * slice_reals(&s);
+    for (long part = 1; part < s.boxes.total; part++)
+        for (long i = 0; i < all; i += LANES)
+            vec_store(s.sums + i, vec_load(s.sums + i) + vec_load(s.sums + part * all + i));
+    for (long c = 0; c < p->c; c++) {
+        const real *from = s.sums + c / SLICE * slice_reals(&s) + c % SLICE;
+        for (long d = 0; d < p->window[0]; d++)
+            for (long h = 0; h < p->window[1]; h++)
+                for (long r = 0; r < p->window[2]; r++, from += SLICE)
+                    dw[c * p->w[0] + d * p->w[2] + h * p->w[3] + r * p->w[4]] = s.boxes.total ? *from : 0;
+        if (db)
+            db[c] = s.boxes.total ? *from : 0;
+    }
+}

@@ -1,0 +1,16 @@
+/* depthwise.h: convolutions of which every channel sees one channel. */
+#ifndef CNN_DEPTHWISE_H
+#define CNN_DEPTHWISE_H
+
+#include "product.h"
+
+int FN(is_depthwise)(long groups, long channels, long filters);
+
+/* A product of one channel and one filter a group: forward, input gradient and transposed convolution alike. */
+size_t FN(depthwise_scratch)(const struct product *p, int workers);
+void FN(depthwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
+
+size_t FN(depthwise_weight_scratch)(const struct cnn_conv *p, int workers);
+void FN(depthwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run);
+
+#endif
