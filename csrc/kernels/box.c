@@ -143,24 +143,26 @@ static void copy_row(const struct windows *w, const real *row, long first, long 
     zero_pixels(to + (left + inside) * pitch, pixels - left - inside, pitch, channels);
 }
 
+void FN(box_copy_row)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long n, long d, long h, long pitch,
+                      real *to)
+{
+    long first[3];
+    for (int a = 0; a < 3; a++)
+        first[a] = b->begin[a] * w->step[a] - w->before[a];
+    const long plane = cnn_source(w->mode, first[0] + d, w->in[0]), row = cnn_source(w->mode, first[1] + h, w->in[1]);
+    const long pixels = box_extent(w, 2, b->size[2]);
+    if (plane < 0 || row < 0)
+        zero_pixels(to, pixels, pitch, channels);
+    else
+        copy_row(w, x + (b->image + n) * w->stride[0] + channel * w->stride[1] + plane * w->stride[2] + row * w->stride[3], first[2], pixels,
+                 channels, pitch, to);
+}
+
 void FN(box_copy)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, struct pitch p, real *to)
 {
-    long first[3], extent[3];
-    for (int a = 0; a < 3; a++) {
-        first[a] = b->begin[a] * w->step[a] - w->before[a];
-        extent[a] = box_extent(w, a, b->size[a]);
-    }
+    const long planes = box_extent(w, 0, b->size[0]), rows = box_extent(w, 1, b->size[1]);
     for (long n = 0; n < b->images; n++)
-        for (long d = 0; d < extent[0]; d++) {
-            const long plane = cnn_source(w->mode, first[0] + d, w->in[0]);
-            for (long h = 0; h < extent[1]; h++) {
-                const long row = cnn_source(w->mode, first[1] + h, w->in[1]);
-                real *out = to + n * p.image + d * p.plane + h * p.row;
-                if (plane < 0 || row < 0)
-                    zero_pixels(out, extent[2], p.pixel, channels);
-                else
-                    copy_row(w, x + (b->image + n) * w->stride[0] + channel * w->stride[1] + plane * w->stride[2] + row * w->stride[3],
-                             first[2], extent[2], channels, p.pixel, out);
-            }
-        }
+        for (long d = 0; d < planes; d++)
+            for (long h = 0; h < rows; h++)
+                FN(box_copy_row)(w, b, x, channel, channels, n, d, h, p.pixel, to + n * p.image + d * p.plane + h * p.row);
 }

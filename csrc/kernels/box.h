@@ -50,6 +50,10 @@ ALWAYS_INLINE long box_extent(const struct windows *w, int axis, long cells)
 }
 struct pitch FN(box_pitch)(const struct windows *w, long images, const long size[3], long pixel);
 
+/* Copies one row of the box's input, pixels `pitch` apart: row h of plane d of image n, counted within the box. */
+void FN(box_copy_row)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long n, long d, long h, long pitch,
+                      real *to);
+
 /* Copies channels [channel, channel + channels) of the box's input to `to`, pixels p.pixel apart; reals between
  * `channels` and p.pixel stay as they are. */
 void FN(box_copy)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, struct pitch p, real *to);

@@ -7,9 +7,11 @@
  *
  * The reduction runs over pixels. Parts of at most 2,048 output pixels, cut by the shape alone, are summed from zero and
  * added in order: the result depends on no thread, and rounding grows with the part, not with the batch. A part's dy is
- * copied to [pixel][filters of a panel], its x to [pixel][channels of a tile]; all taps and panels then use the copies.
+ * copied to [pixel][filters of a panel], its x to [pixel][channels of a tile]; all taps and panels then use the copies, some
+ * pixels at a time, so that those of dy stay in the first cache while tile after tile of x passes by.
  * The threads share the tiles of one part after the other; where a part has few, each takes whole parts instead, and the
  * parts' sums are added in order at the end: the same additions. */
+#include "../base/machine.h"
 #include "box.h"
 #include "conv_narrow.h"
 #include "depthwise.h"
@@ -17,7 +19,7 @@
 #include "tile.h"
 #include "winograd.h"
 
-enum { PART = 2048 };
+enum { PART = 2048, TOGETHER = 16 }; /* output pixels of a part; panels of x that are copied together */
 
 /* The part at work and the copies that belong to it. */
 struct part {
@@ -46,8 +48,11 @@ struct plan {
     long sum_reals, bias_reals;  /* of one part */
     int whole_parts;             /* threads take whole parts */
     struct part part;            /* the only one, or the pattern of every worker's */
-    char *worker;
-    size_t worker_bytes;         /* of a part's copies */
+    char *parts;                 /* the copies of one part, or of one a worker */
+    size_t part_bytes;
+    char *worker;                /* a worker's row of pixels and its sums of a block of tiles */
+    size_t worker_bytes, row_bytes;
+    long near;                   /* pixels of dy that stay in the first cache */
     real *sums, *bias_sums;      /* of part 0, the others behind it */
 };
 
@@ -66,6 +71,9 @@ static size_t place_part(const struct plan *s, struct part *part, char *memory)
     }
     return bytes;
 }
+
+/* Reals of a pixel in a worker's row: the channels of TOGETHER panels. */
+static long row_room(const struct plan *s) { return min_long(TOGETHER * (s->x_cut.height + 1), round_up(s->channels, LANES)); }
 
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
@@ -94,30 +102,68 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->bias_reals = p->groups * s->panels * TILE_WIDTH;
     s->whole_parts = s->units < 64 && s->boxes.total > 1 && (double)s->boxes.total * (double)s->sum_reals * sizeof(real) < 8e6;
     const long kept = s->whole_parts ? s->boxes.total : 1;
+    s->near = max_long(16, (long)(cnn_machine()->l1 / 2 / (TILE_WIDTH * sizeof(real))));
+    if (s->boxes.total > 1)
+        s->block_units = min_long(s->block_units, 64);
     s->sums = (real *)scratch;
     size_t bytes = aligned((size_t)(kept * s->sum_reals) * sizeof(real));
     s->bias_sums = (real *)(scratch + bytes);
     bytes += aligned((size_t)(kept * s->bias_reals) * sizeof(real));
+    s->row_bytes = s->x_cut.tiles < 2 ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
     s->worker = scratch + bytes;
-    s->worker_bytes = place_part(s, &s->part, s->worker);
-    return bytes + s->worker_bytes * (size_t)(s->whole_parts ? workers : 1);
+    s->worker_bytes = s->row_bytes + (s->boxes.total > 1 && !s->whole_parts ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0);
+    bytes += s->worker_bytes * (size_t)workers;
+    s->parts = scratch + bytes;
+    s->part_bytes = place_part(s, &s->part, s->parts);
+    return bytes + s->part_bytes * (size_t)(s->whole_parts ? workers : 1);
 }
 
 static long panel_vectors(const struct plan *s, long panel) { return s->filters - panel * TILE_WIDTH > LANES ? TILE_VECTORS : 1; }
 
-/* Copies one panel of the part: first all those of x, then all of dy. */
-static void copy_panel(const struct plan *s, const struct part *part, long block)
+/* Some panels of x, from the one numbered `first`: row by row through a buffer, whose pixels are then dealt out. */
+static void copy_channels(const struct plan *s, const struct part *part, long group, long first, real *row)
 {
-    const long group = block / (s->x_cut.tiles + s->panels), index = block % (s->x_cut.tiles + s->panels);
-    if (index < s->x_cut.tiles) {
-        const long begin = cut_begin(s->x_cut, index), height = cut_height(s->x_cut, index);
-        const struct pitch pitch = FN(box_pitch)(&s->in, part->box.images, part->box.size, height);
-        FN(box_copy)(&s->in, &part->box, s->x + group * s->channels * s->p->x[1], begin, height, pitch,
-                     part->x_panels + (group * s->channels + begin) * s->pixels);
+    const long last = min_long(first + TOGETHER, s->x_cut.tiles), begin = cut_begin(s->x_cut, first);
+    const long channels = cut_begin(s->x_cut, last) - begin, room = row_room(s);
+    const real *x = s->x + group * s->channels * s->p->x[1];
+    real *to = part->x_panels + (group * s->channels + begin) * s->pixels;
+    if (s->x_cut.tiles == 1) {
+        FN(box_copy)(&s->in, &part->box, x, begin, channels, FN(box_pitch)(&s->in, part->box.images, part->box.size, channels), to);
         return;
     }
-    const long panel = index - s->x_cut.tiles, width = panel_vectors(s, panel) * LANES;
-    const long valid = min_long(width, s->filters - panel * TILE_WIDTH);
+    const struct pitch pitch = part->pixel;
+    const long width = pitch.row, rows = pitch.plane / width, planes = pitch.image / pitch.plane, whole = part->box.images * pitch.image - 1;
+    for (long n = 0; n < part->box.images; n++)
+        for (long d = 0; d < planes; d++)
+            for (long h = 0; h < rows; h++) {
+                const long at = n * pitch.image + d * pitch.plane + h * pitch.row;
+                FN(box_copy_row)(&s->in, &part->box, x, begin, channels, n, d, h, room, row);
+                for (long panel = first; panel < last; panel++) {
+                    const long c = cut_begin(s->x_cut, panel) - begin, height = cut_height(s->x_cut, panel);
+                    const real *from = row + c;
+                    real *next = to + c * s->pixels + at * height;
+                    const long vectors = min_long(width, whole - at); /* the last pixel must not write beyond itself */
+                    for (long i = 0; i < vectors; i++, from += room, next += height)
+                        for (long j = 0; j < height; j += LANES)
+                            vec_store(next + j, vec_load(from + j));
+                    if (vectors < width)
+                        for (long j = 0; j < height; j++)
+                            next[j] = from[j];
+                }
+            }
+}
+
+static long panels_of(const struct plan *s) { return divide_up(s->x_cut.tiles, TOGETHER) + s->panels; }
+
+/* Copies panels of the part: first those of x, then those of dy, group by group. */
+static void copy_panel(const struct plan *s, const struct part *part, long block, int worker)
+{
+    const long group = block / panels_of(s), index = block % panels_of(s), panel = index - divide_up(s->x_cut.tiles, TOGETHER);
+    if (panel < 0) {
+        copy_channels(s, part, group, index * TOGETHER, (real *)(s->worker + (size_t)worker * s->worker_bytes));
+        return;
+    }
+    const long width = panel_vectors(s, panel) * LANES, valid = min_long(width, s->filters - panel * TILE_WIDTH);
     const struct pitch pitch = FN(box_pitch)(&s->out, part->box.images, part->box.size, width);
     real *to = part->dy_panels + (group * s->panels + panel) * s->cells * TILE_WIDTH;
     if (valid < width)
@@ -138,31 +184,70 @@ static void sum_bias(const struct part *part, const real *dy, long vectors, long
     }
 }
 
-static void compute_unit(const struct plan *s, const struct part *part, long unit)
+/* Some evenly spaced pixels of a part: `depth` from pixel `first` on of each of `runs` runs. */
+struct span {
+    long run, runs, first, depth;
+};
+
+/* The sums of one tile over a span; index: its tile of rows and tap. sums: where they go, rows of `width`. */
+static void compute_tile(const struct plan *s, const struct part *part, long number, long index, struct span span, int join, real *sums)
 {
-    const long per_panel = s->row_cut.tiles * s->taps + 1;
-    const long number = unit / per_panel, group = number / s->panels, vectors = panel_vectors(s, number % s->panels);
-    const long index = unit % per_panel - 1, width = vectors * LANES;
-    const real *dy = part->dy_panels + number * s->cells * TILE_WIDTH;
-    const long cells = part->box.images * part->box.size[0] * part->box.size[1] * part->box.size[2];
-    if (index < 0) {
-        sum_bias(part, dy, vectors, cells, part->bias_sums + number * TILE_WIDTH);
-        return;
-    }
-    const long tile = index / s->taps, tap = index % s->taps;
-    const long begin = cut_begin(s->row_cut, tile), height = cut_height(s->row_cut, tile);
+    const long group = number / s->panels, vectors = panel_vectors(s, number % s->panels), width = vectors * LANES;
+    const long tile = index / s->taps, tap = index % s->taps, begin = cut_begin(s->row_cut, tile), height = cut_height(s->row_cut, tile);
     const long pitch = s->taps_run > 1 ? s->channels : height; /* reals from pixel to pixel of this panel of x */
-    const long across = s->p->window[2] / s->taps_run;
+    const long across = s->p->window[2] / s->taps_run, step = pitch * s->in.step[2];
     const long r[3] = {tap / across / s->p->window[1], tap / across % s->p->window[1], tap % across};
     const long *d = s->p->dilation;
-    struct tile t = {.parts = part->parts, .depth = part->depth, .offset = part->offset[pitch - s->x_cut.height], .step = pitch * s->in.step[2],
-                     .b = dy, .valid = width, .join = part->add ? ADD : OVERWRITE};
+    struct tile t = {.parts = span.runs, .depth = span.depth, .offset = part->offset[pitch - s->x_cut.height] + span.run, .step = step,
+                     .b = part->dy_panels + number * s->cells * TILE_WIDTH + (span.run * part->depth + span.first) * width, .valid = width,
+                     .join = join};
     t.a[0] = part->x_panels + (s->taps_run > 1 ? group * s->channels * s->pixels + begin : (group * s->channels + begin) * s->pixels) +
-             (r[0] * d[0] * part->pixel.plane + r[1] * d[1] * part->pixel.row + r[2] * d[2]) * pitch;
-    real *to = part->sums + number * s->taps * s->rows * TILE_WIDTH + (tap * s->rows + begin) * width;
+             (r[0] * d[0] * part->pixel.plane + r[1] * d[1] * part->pixel.row + r[2] * d[2]) * pitch + span.first * step;
     for (long i = 0; i < height; i++)
-        t.c[i] = to + i * width;
+        t.c[i] = sums + i * width;
     FN(tile_columns)(height, (int)vectors)(&t);
+}
+
+/* Tiles [first, last) of panel `number`, all pixels: span after span. beside: memory for their sums where the part's total has to be
+ * added to those of earlier parts. */
+static void compute_tiles(const struct plan *s, const struct part *part, long number, long first, long last, real *beside)
+{
+    const long width = panel_vectors(s, number % s->panels) * LANES, pieces = divide_up(part->depth, s->near);
+    const long depth = pieces ? divide_up(part->depth, pieces) : 0, runs = pieces > 1 ? 1 : max_long(1, s->near / max_long(1, depth));
+    struct span span = {0};
+    for (; span.run < part->parts; span.run += runs)
+        for (span.first = 0; span.first < part->depth; span.first += depth) {
+            const int join = span.run + span.first ? CONTINUE : OVERWRITE;
+            span.runs = min_long(runs, part->parts - span.run), span.depth = min_long(depth, part->depth - span.first);
+            for (long index = first; index < last; index++) {
+                const long place = (index % s->taps * s->rows + cut_begin(s->row_cut, index / s->taps)) * width;
+                real *sums = part->add ? beside + (index - first) * TILE_ROWS * TILE_WIDTH : part->sums + number * s->taps * s->rows * TILE_WIDTH + place;
+                compute_tile(s, part, number, index, span, join, sums);
+            }
+        }
+    for (long index = first; part->add && index < last; index++) {
+        const real *from = beside + (index - first) * TILE_ROWS * TILE_WIDTH;
+        real *to = part->sums + number * s->taps * s->rows * TILE_WIDTH + (index % s->taps * s->rows + cut_begin(s->row_cut, index / s->taps)) * width;
+        for (long i = 0; i < cut_height(s->row_cut, index / s->taps) * width; i += LANES)
+            vec_store(to + i, vec_load(to + i) + vec_load(from + i));
+    }
+}
+
+/* Units [first, last): of every panel the sums of dy, then its tiles. */
+static void compute_units(const struct plan *s, const struct part *part, long first, long last, int worker)
+{
+    const long per_panel = s->row_cut.tiles * s->taps + 1;
+    real *beside = (real *)(s->worker + (size_t)worker * s->worker_bytes + s->row_bytes);
+    while (first < last) {
+        const long number = first / per_panel, begin = first % per_panel, end = min_long(per_panel, begin + last - first);
+        if (begin == 0) {
+            const long cells = part->box.images * part->box.size[0] * part->box.size[1] * part->box.size[2];
+            sum_bias(part, part->dy_panels + number * s->cells * TILE_WIDTH, panel_vectors(s, number % s->panels), cells,
+                     part->bias_sums + number * TILE_WIDTH);
+        }
+        compute_tiles(s, part, number, max_long(0, begin - 1), end - 1, beside);
+        first += end - begin;
+    }
 }
 
 /* Neighbouring rows, planes and images of the part join into one run where their pixels are evenly spaced. */
@@ -199,33 +284,27 @@ static void begin_part(const struct plan *s, struct part *part, long number)
     find_runs(s, part);
 }
 
-static long panels_of(const struct plan *s) { return s->p->groups * (s->x_cut.tiles + s->panels); }
-
 static void copy_block(void *context, long block, int worker)
 {
-    (void)worker;
     const struct plan *s = context;
-    copy_panel(s, &s->part, block);
+    copy_panel(s, &s->part, block, worker);
 }
 
 static void compute_block(void *context, long block, int worker)
 {
-    (void)worker;
     const struct plan *s = context;
-    for (long unit = block * s->block_units; unit < min_long(s->units, (block + 1) * s->block_units); unit++)
-        compute_unit(s, &s->part, unit);
+    compute_units(s, &s->part, block * s->block_units, min_long(s->units, (block + 1) * s->block_units), worker);
 }
 
 static void whole_part(void *context, long number, int worker)
 {
     const struct plan *s = context;
     struct part part;
-    place_part(s, &part, s->worker + (size_t)worker * s->worker_bytes);
+    place_part(s, &part, s->parts + (size_t)worker * s->part_bytes);
     begin_part(s, &part, number);
-    for (long i = 0; i < panels_of(s); i++)
-        copy_panel(s, &part, i);
-    for (long unit = 0; unit < s->units; unit++)
-        compute_unit(s, &part, unit);
+    for (long i = 0; i < s->p->groups * panels_of(s); i++)
+        copy_panel(s, &part, i, worker);
+    compute_units(s, &part, 0, s->units, worker);
 }
 
 /* Adds the sums of all parts to those of the first, in order. */
@@ -292,7 +371,7 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
     }
     for (long number = 0; !s.whole_parts && number < s.boxes.total; number++) {
         begin_part(&s, &s.part, number);
-        cnn_parallel_for(run, panels_of(&s), copies, copy_block, &s);
+        cnn_parallel_for(run, p->groups * panels_of(&s), copies, copy_block, &s);
         cnn_parallel_for(run, divide_up(s.units, s.block_units), products, compute_block, &s);
     }
     cnn_parallel_for(run, p->groups * s.panels, (double)(p->k * s.rows * s.taps), store_panel, &s);
