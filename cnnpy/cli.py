@@ -234,8 +234,8 @@ def _parser():
     field.add_argument("model", choices=MODELS)
     field.add_argument("--input", type=_shape, default=(1, 28, 28), help="channels,height,width (default: 1,28,28)")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
-    bench.add_argument("name", nargs="?", default="all", help="machine, conv, lenet, calls or all (default: all)")
-    bench.add_argument("--against", default="", help="comma-separated peers: torch")
+    bench.add_argument("name", nargs="?", default="all", help="machine, conv, families, lenet, calls or all (default: all)")
+    bench.add_argument("--against", default="", help="comma-separated peers: torch, onnxruntime")
     bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")
     return parser
 

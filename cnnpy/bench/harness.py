@@ -1,5 +1,6 @@
 """Turns: one process a side, the parent lets one of them work at a time."""
 
+import contextlib
 import multiprocessing
 import time
 
@@ -40,6 +41,8 @@ def _serve(connection):
                     call()
                     times.append(time.perf_counter() - begin)
                 connection.send(times)
+        except NotImplementedError as error:
+            connection.send(error)
         except Exception as error:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
@@ -58,7 +61,7 @@ class Side:
     def ask(self, *message):
         self.connection.send(message)
         answer = self.connection.recv()
-        if isinstance(answer, RuntimeError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -68,13 +71,17 @@ class Side:
 
 
 def measure(sides, workload, threads, turns=10):
-    """{side name: seconds, the minimum over all repetitions of all turns}, and {side name: result}."""
+    """{side name: seconds, the minimum over all repetitions of all turns}, and {side name: result}. Sides that lack the workload are left out."""
+    able = []
     for side in sides:
-        side.ask("make", side.name, workload, threads)
+        with contextlib.suppress(NotImplementedError):
+            side.ask("make", side.name, workload, threads)
+            able.append(side)
+    sides = able
     values = {side.name: side.ask("value") for side in sides} if len(sides) > 1 else {}
     times: dict = {side.name: [] for side in sides}
     for _ in range(turns):
         for side in sides:
             times[side.name] += side.ask("turn")
-            time.sleep(0.002)  # spinning threads of this side come to rest
+            time.sleep(0.002)  # this side's spinning threads come to rest
     return {name: min(t) for name, t in times.items()}, values

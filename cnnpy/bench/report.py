@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 
+from cnnpy.bench import families
 from cnnpy.bench import workloads as W
 from cnnpy.bench.harness import Side, measure
 
 __all__ = ["run"]
 
-NAMES = ("machine", "conv", "lenet", "calls")
+NAMES = ("machine", "conv", "families", "lenet", "calls")
+PEERS = tuple(W.SIDES)
 
 
 def _header(against):
@@ -31,6 +33,16 @@ def _header(against):
         pass
 
 
+def _ours(sides):
+    return [s for s in sides if s.name in W.OURS]
+
+
+def _best(times):
+    """(name, seconds) of the fastest peer; None where none has the workload."""
+    peers = [(t, name) for name, t in times.items() if name not in W.OURS]
+    return min(peers)[::-1] if peers else None
+
+
 def _fresh(code, runs=11):
     """Median seconds that `code` prints in fresh interpreters."""
     times = [
@@ -40,65 +52,89 @@ def _fresh(code, runs=11):
 
 
 def _machine(sides, threads):
-    ours = [s for s in sides if s.name == "cnnpy"]
-    t, _ = measure(ours, ("probe",), threads)
+    """(multiply-adds times two a second, bytes a second) that this machine reaches in registers and in memory."""
     from cnnpy.functional.runtime import config
 
+    one = _ours(sides)[:1]
     lanes = {"base": 4, "avx2": 8, "avx512": 16}[config()["isa"]]
-    peak = 2 * 200_000 * 8 * lanes * threads / t["cnnpy"]
-    t, _ = measure(ours, ("stream",), threads, turns=3)
-    print(
-        f"{threads} threads: multiply-add ceiling {peak / 1e9:.0f} GF/s; stream (read + write, one thread) {2 * 4 * 2**24 / t['cnnpy'] / 1e9:.0f} GB/s"
-    )
-    return peak
+    times, _ = measure(one, ("probe",), threads)
+    peak = 2 * 200_000 * 8 * lanes * threads / times[one[0].name]
+    times, _ = measure(one, ("stream",), threads, turns=4)
+    stream = 2 * 4 * 2**24 / times[one[0].name]
+    print(f"{threads} threads: multiply-add ceiling {peak / 1e9:.0f} GF/s; stream (read + write) {stream / 1e9:.0f} GB/s")
+    return peak, stream
 
 
-def _conv(sides, threads, peak):
+def _cells(times, amount, ceiling):
+    """One text for each memory order: speed, fraction of the ceiling, ratio to the best peer."""
+    best = _best(times)
+    for name in W.OURS:
+        if name in times:
+            speed = amount / times[name]
+            ratio = f" {best[1] / times[name]:5.2f}x" if best else ""
+            yield f"{speed / 1e9:4.0f} ({speed / ceiling:.2f}){ratio}"
+
+
+def _conv(sides, threads, limits):
+    orders = " / ".join(name.split()[-1] for name in W.OURS)
     print(
-        f"\nconvolution, {threads} threads: GF/s (fraction of the ceiling)"
-        + ("; ratio = best peer's time / ours" if len(sides) > 1 else "")
+        f"\nconvolution, {threads} threads, arrays {orders}: GF/s (fraction of the ceiling)"
+        + ("; ratio = best peer's time / ours" if len(sides) > len(W.OURS) else "")
     )
     for shape in W.CONV:
         n, c, k, size, window, stride, groups = shape
         row = f"n{n:<3d} {c:4d}->{k:<4d} @{size:<3d} k{window} s{stride} g{groups:<3d}"
         for which in W.PASSES:
-            times, values = measure(sides, ("conv", shape, which), threads, turns=6)
-            speed = W.conv_flops(*shape) / times["cnnpy"]
-            row += f" | {which:7s} {speed / 1e9:4.0f} ({speed / peak:.2f})"
-            if len(times) > 1:
-                best = min((t, name) for name, t in times.items() if name != "cnnpy")
-                row += f" {best[0] / times['cnnpy']:5.2f}x {best[1].split()[-1]}"
-                _agree(values)
+            times, values = measure(sides, ("conv", shape, which), threads, turns=8)
+            _agree(values)
+            best = _best(times)
+            row += f" | {which:7s} " + " / ".join(_cells(times, W.conv_flops(*shape), limits[0])) + (f" {best[0]}" if best else "")
         print(row, flush=True)
 
 
-def _agree(values, bound=1e-3):
-    ours = values["cnnpy"]
+def _families(sides, threads, limits):
+    print(f"\nother operations on images, {threads} threads: GF/s (of the ceiling) or GB/s of x and y (of the stream), else as above")
+    for row in families.ROWS:
+        text = f"{row[0]:46s}"
+        y_shape = np.asarray(families.make_ours(row, "forward", True)()).shape
+        work = families.flops(row, y_shape)
+        amount, ceiling = (work, limits[0]) if work else (families.traffic(row, y_shape), limits[1])
+        for which in W.PASSES[: 2 if row[3] is None else 3]:
+            times, values = measure(sides, ("family", row, which), threads, turns=5)
+            _agree(values)
+            best = _best(times)
+            text += f" | {which:7s} " + " / ".join(_cells(times, amount, ceiling)) + (f" {best[0]}" if best else "")
+        print(text, flush=True)
+
+
+def _agree(values, bound=2e-3):
+    if not values:
+        return
+    ours = values[W.OURS[0]]
     for name, theirs in values.items():
         worst = np.max(np.abs(ours - theirs)) / max(1e-6, float(np.max(np.abs(ours))))
         if not worst < bound:
             raise RuntimeError(f"bench: {name} and cnnpy disagree by {worst:.2g}")
 
 
-def _lenet(sides, threads, peak):
+def _lenet(sides, threads, limits):
+    sides = [s for s in sides if s.name != W.OURS[1]]
     for batch in (1, 64):
         times, values = measure(sides, ("lenet", batch), threads)
-        row = (
-            f"LeNet-5 training step (forward, backward, SGD with momentum), batch {batch}, {threads} threads: {times['cnnpy'] * 1e3:.3f} ms"
-        )
+        ours = times[W.OURS[0]]
+        row = f"LeNet-5 training step (forward, backward, SGD with momentum), batch {batch}, {threads} threads: {ours * 1e3:.3f} ms"
         for name, t in times.items():
-            if name != "cnnpy":
-                row += f"; {name} {t * 1e3:.3f} ms, {t / times['cnnpy']:.2f}x"
-        if values:
-            _agree({k: np.atleast_1d(v) for k, v in values.items()})
+            if name not in W.OURS:
+                row += f"; {name} {t * 1e3:.3f} ms, {t / ours:.2f}x"
+        _agree({k: np.atleast_1d(v) for k, v in values.items()})
         print(row, flush=True)
 
 
 def _calls(sides):
-    ours = [s for s in sides if s.name == "cnnpy"]
+    one = _ours(sides)[:1]
     for name in W.CALLS:
-        t, _ = measure(ours, ("call", name), 1)
-        print(f"{name}: {t['cnnpy'] * 1e3:.2f} us a call")
+        t, _ = measure(one, ("call", name), 1)
+        print(f"{name}: {t[one[0].name] * 1e3:.2f} us a call")
     code = "import numpy, time; t = time.perf_counter(); import cnnpy; print(time.perf_counter() - t)"
     print(f"import cnnpy after numpy: {_fresh(code) * 1e3:.1f} ms (median of 11 fresh interpreters)")
     import cnnpy
@@ -113,31 +149,31 @@ def run(name="all", against=(), thread_counts=None):
 
     Parameters
     ----------
-    name : {'all', 'machine', 'conv', 'lenet', 'calls'}
+    name : {'all', 'machine', 'conv', 'families', 'lenet', 'calls'}
     against : sequence of str
-        Peers to run beside: 'torch' (both memory formats).
+        Peers to run beside: 'torch' (both memory formats), 'onnxruntime' (inference).
     thread_counts : sequence of int, optional
         1 and all allowed by default.
     """
     if name != "all" and name not in NAMES:
         raise ValueError(f"bench: {name!r} is not known, expected all or one of {', '.join(NAMES)}")
     for peer in against:
-        if peer != "torch":
-            raise ValueError(f"bench: peer {peer!r} is not known, expected torch")
+        if peer not in PEERS:
+            raise ValueError(f"bench: peer {peer!r} is not known, expected one of {', '.join(PEERS)}")
         if importlib.util.find_spec(peer) is None:
             raise ImportError(f"bench: needs {peer}; install it with: pip install 'cnnpy[bench]'")
     from cnnpy.functional.runtime import num_threads
 
     counts = thread_counts or sorted({1, num_threads()})
     _header(against)
-    sides = [Side("cnnpy"), *(Side(s) for s in W.SIDES[1:] if "torch" in against)]
+    sides = [Side(s) for s in (*W.OURS, *(side for peer in against for side in W.SIDES[peer]))]
+    tables = {"conv": _conv, "families": _families, "lenet": _lenet}
     try:
         for threads in counts:
-            peak = _machine(sides, threads)
-            if name in ("all", "conv"):
-                _conv(sides, threads, peak)
-            if name in ("all", "lenet"):
-                _lenet(sides, threads, peak)
+            limits = _machine(sides, threads)
+            for table, make in tables.items():
+                if name in ("all", table):
+                    make(sides, threads, limits)
         if name in ("all", "calls"):
             _calls(sides)
     finally:

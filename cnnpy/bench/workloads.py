@@ -2,7 +2,9 @@
 
 import numpy as np
 
-__all__ = ["CALLS", "CONV", "SIDES", "make"]
+from cnnpy.bench import families
+
+__all__ = ["CALLS", "CONV", "OURS", "SIDES", "make"]
 
 # batch, channels, filters, size, window, stride, groups
 CONV = [
@@ -25,7 +27,8 @@ CONV = [
 ]
 PASSES = ("forward", "dx", "dw")
 CALLS = ("relu of 8 numbers", "conv2d of 5x5")
-SIDES = ("cnnpy", "torch nchw", "torch nhwc")
+OURS = ("cnnpy nhwc", "cnnpy nchw")  # memory orders
+SIDES = {"torch": ("torch nchw", "torch nhwc"), "onnxruntime": ("onnxruntime",)}
 
 
 def conv_flops(n, c, k, size, window, stride, groups):
@@ -41,11 +44,12 @@ def _conv_arrays(n, c, k, size, window, stride, groups):
     return x, w, rng.standard_normal((n, k, out, out), np.float32)
 
 
-def _our_conv(shape, which):
+def _our_conv(shape, which, channels_last):
     from cnnpy import functional as F
 
     x, w, dy = _conv_arrays(*shape)
-    x, dy = F.channels_last(x), F.channels_last(dy)
+    if channels_last:
+        x, dy = F.channels_last(x), F.channels_last(dy)
     options = {"stride": shape[5], "padding": shape[4] // 2, "groups": shape[6]}
     if which == "forward":
         return lambda: F.conv2d(x, w, **options)
@@ -53,9 +57,10 @@ def _our_conv(shape, which):
     return lambda: getattr(F.conv2d_backward(dy, x, w, **options, needs=needs), needs[0])
 
 
-def _torch_conv(shape, which, layout):
+def _torch_conv(shape, which, channels_last):
     import torch
 
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     x, w, dy = (torch.from_numpy(a).to(memory_format=layout) for a in _conv_arrays(*shape))
     s, p, g = shape[5], shape[4] // 2, shape[6]
     if which == "forward":
@@ -70,7 +75,32 @@ def _torch_conv(shape, which, layout):
     return lambda: backward(dy, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], g, mask)[0 if which == "dx" else 1]
 
 
-def _our_lenet(batch):
+def _onnxruntime_conv(shape, which):
+    """Inference only: other passes raise NotImplementedError and are left out of the row."""
+    if which != "forward":
+        raise NotImplementedError(which)
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    x, w, _ = _conv_arrays(*shape)
+    pad, stride = shape[4] // 2, shape[5]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[pad] * 4, strides=[stride] * 2, group=shape[6])
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "conv",
+        [value("x", TensorProto.FLOAT, x.shape)],
+        [value("y", TensorProto.FLOAT, [None] * 4)],
+        [numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"x": x})[0]
+
+
+def _our_lenet(batch, channels_last):
     import cnnpy
     from cnnpy import functional as F
 
@@ -89,10 +119,11 @@ def _our_lenet(batch):
     return step
 
 
-def _torch_lenet(batch, layout):
+def _torch_lenet(batch, channels_last):
     import torch
     from torch import nn
 
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     model = nn.Sequential(
         *(nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten()),
         *(nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)),
@@ -117,18 +148,20 @@ def _torch_lenet(batch, layout):
     return step
 
 
-def _probe(threads):
+def _probe(channels_last):
     from cnnpy.functional.runtime import fma_probe
 
     return lambda: fma_probe(200_000)
 
 
-def _stream():
-    a, b = np.zeros(1 << 24, np.float32), np.zeros(1 << 24, np.float32)
-    return lambda: np.copyto(b, a)
+def _stream(channels_last):
+    from cnnpy import functional as F
+
+    x, y = np.zeros(1 << 24, np.float32), np.zeros(1 << 24, np.float32)
+    return lambda: F.relu(x, out=y)
 
 
-def _call(name):
+def _call(name, channels_last):
     from cnnpy import functional as F
 
     x = np.arange(8, dtype=np.float32)
@@ -142,18 +175,34 @@ def _call(name):
     return many
 
 
+_threads = 1
+
+
 def make(side, workload, threads):
-    """The callable of one side ('cnnpy', 'torch nchw', 'torch nhwc') for a workload tuple."""
+    """The callable of one side (of OURS or SIDES) for a workload tuple."""
+    global _threads
+    _threads = threads
     kind, *rest = workload
-    if side == "cnnpy":
+    channels_last = side.endswith("nhwc")
+    if side in OURS:
         import cnnpy
 
         cnnpy.set_num_threads(threads)
-        makers: dict = {"conv": _our_conv, "lenet": _our_lenet, "probe": lambda: _probe(threads), "stream": _stream, "call": _call}
-        return makers[kind](*rest)
+        makers: dict = {
+            "conv": _our_conv,
+            "family": families.make_ours,
+            "lenet": _our_lenet,
+            "probe": _probe,
+            "stream": _stream,
+            "call": _call,
+        }
+        return makers[kind](*rest, channels_last)
+    if side == "onnxruntime":
+        if kind != "conv":
+            raise NotImplementedError(kind)
+        return _onnxruntime_conv(*rest)
     import torch
 
     torch.set_num_threads(threads)
-    layout = torch.channels_last if side.endswith("nhwc") else torch.contiguous_format
-    theirs: dict = {"conv": _torch_conv, "lenet": _torch_lenet}
-    return theirs[kind](*rest, layout)
+    theirs: dict = {"conv": _torch_conv, "family": families.make_torch, "lenet": _torch_lenet}
+    return theirs[kind](*rest, channels_last)

@@ -91,9 +91,10 @@ def _shuffle(function, x, factor):
     d = len(spatial)
     if c % f**d:
         raise ValueError(f"{function}: x has {c} channels, expected a multiple of factor^{d} = {f**d}")
-    parts = np.reshape(_floats(x), (n, c // f**d, *(f,) * d, *spatial))
-    order = [0, 1] + [v for a in range(d) for v in (2 + d + a, 2 + a)]
-    return np.ascontiguousarray(parts.transpose(order)).reshape(n, c // f**d, *(m * f for m in spatial))
+    parts = (n, c // f**d, *(f,) * d, *spatial)
+    order = (0, 1, *(v for a in range(d) for v in (2 + d + a, 2 + a)))
+    result = (n, c // f**d, *(v for m in spatial for v in (m, f)))
+    return _core.rearrange(function, x, (n, c // f**d, *(m * f for m in spatial)), order, parts, result)
 
 
 def _unshuffle(function, x, factor):
@@ -101,14 +102,10 @@ def _unshuffle(function, x, factor):
     d = len(spatial)
     if any(m % f for m in spatial):
         raise ValueError(f"{function}: x has shape {np.shape(x)}, expected spatial sizes that are multiples of the factor {f}")
-    parts = np.reshape(_floats(x), (n, c, *(v for m in spatial for v in (m // f, f))))
-    order = [0, 1, *(3 + 2 * a for a in range(d)), *(2 + 2 * a for a in range(d))]
-    return np.ascontiguousarray(parts.transpose(order)).reshape(n, c * f**d, *(m // f for m in spatial))
-
-
-def _floats(x):
-    x = np.asarray(x)
-    return x.astype(np.result_type(x, np.float32).newbyteorder("="), copy=False)
+    parts = (n, c, *(v for m in spatial for v in (m // f, f)))
+    order = (0, 1, *(3 + 2 * a for a in range(d)), *(2 + 2 * a for a in range(d)))
+    result = (n, c, *(f,) * d, *(m // f for m in spatial))
+    return _core.rearrange(function, x, (n, c * f**d, *(m // f for m in spatial)), order, parts, result)
 
 
 @operation("x", fresh=False)

@@ -67,6 +67,40 @@ static PyObject *channels_last(PyObject *module, PyObject *const *args, Py_ssize
     return deliver(&f, y, Py_None);
 }
 
+/* rearrange(name, x, shape, axes, x_parts, y_parts): a new array of that shape, channels-last if x is, else C order, whose view of shape
+ * y_parts is x's view of shape x_parts with its axes in the order `axes`. Both views only split axes. */
+static PyObject *rearrange(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "rearrange"};
+    PyArrayObject *x, *y;
+    PyArray_Dims shape = {0}, axes = {0}, x_parts = {0}, y_parts = {0};
+    PyObject *result = NULL;
+    const struct array_row rows[] = {{"x", args[1], &x, 0}};
+    if (expect_arguments(&f, n, 6) == 0 && PyUnicode_Check(args[0]) && (f.function = PyUnicode_AsUTF8(args[0])) && read_arrays(&f, rows, 1) == 0 &&
+        PyArray_IntpConverter(args[2], &shape) && PyArray_IntpConverter(args[3], &axes) && PyArray_IntpConverter(args[4], &x_parts) &&
+        PyArray_IntpConverter(args[5], &y_parts) &&
+        (y = new_result(&f, shape.len, shape.ptr, PyArray_NDIM(x) == shape.len && is_channels_last(x)))) {
+        PyArrayObject *from = (PyArrayObject *)frame_keep(&f, PyArray_Newshape(x, &x_parts, NPY_CORDER));
+        PyArrayObject *to = (PyArrayObject *)frame_keep(&f, PyArray_Newshape(y, &y_parts, NPY_CORDER));
+        struct cnn_array p = {.rank = axes.len};
+        int fits = from && to && axes.len <= 8 && PyArray_NDIM(from) == axes.len && PyArray_NDIM(to) == axes.len && PyArray_BYTES(to) == PyArray_BYTES(y);
+        for (int i = 0; fits && i < axes.len; i++) {
+            fits = axes.ptr[i] >= 0 && axes.ptr[i] < axes.len && PyArray_DIM(from, (int)axes.ptr[i]) == PyArray_DIM(to, i);
+            p.shape[i] = PyArray_DIM(to, i), p.x[i] = fits ? element_stride(from, (int)axes.ptr[i]) : 0, p.y[i] = element_stride(to, i);
+        }
+        if (!fits && !PyErr_Occurred())
+            refuse(&f, PyExc_ValueError, "x of shape %s does not fit the parts", shape_text(x));
+        void *const arrays[] = {fits ? PyArray_DATA(from) : NULL, PyArray_DATA(y)};
+        if (fits && (PyArray_SIZE(y) == 0 || run_entry(&f, CNN_array_copy, &p, arrays, (double)PyArray_SIZE(y)) == 0))
+            result = (PyObject *)y;
+    }
+    PyDimMem_FREE(shape.ptr), PyDimMem_FREE(axes.ptr), PyDimMem_FREE(x_parts.ptr), PyDimMem_FREE(y_parts.ptr);
+    if (!result)
+        return frame_return(&f, NULL);
+    return deliver(&f, y, Py_None);
+}
+
 /* shape_of(name, x): the shape of what would be read as an array argument */
 static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
@@ -89,4 +123,4 @@ static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return frame_return(&f, shape);
 }
 
-PyMethodDef array_methods[] = {METHOD(shape_of, "name, x -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), {NULL, NULL, 0, NULL}};
+PyMethodDef array_methods[] = {METHOD(shape_of, "name, x -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};

@@ -105,18 +105,15 @@ static PyObject *run_forward(struct frame *f, enum cnn_entry_number entry, struc
 {
     const int batched = PyArray_NDIM(x) == rank + 2;
     npy_intp shape[5];
-    long in[5], out[5];
     result_shape(p, rank, batched, shape);
-    find_shapes(p, in, out);
     PyArrayObject *y = new_result(f, rank + 1 + batched, shape, batched && is_channels_last(x)), *index = NULL;
     if (!y || (indices && !(index = new_int64(f, rank + 1 + batched, shape))))
         return frame_return(f, NULL);
     if (PyArray_SIZE(y) > 0) {
-        void *from = channels_together(f, x, rank, in, p->x), *to = from ? result_together(f, y, rank, out, p->y) : NULL;
-        if (!to)
-            return frame_return(f, NULL);
-        void *const arrays[] = {from, to, index ? PyArray_DATA(index) : NULL};
-        if (run_entry(f, entry, p, arrays, pool_work(p)) < 0 || store_image(f, out, to, p->y, y, rank) < 0)
+        find_strides(x, rank, p->x);
+        find_strides(y, rank, p->y);
+        void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(y), index ? PyArray_DATA(index) : NULL};
+        if (run_entry(f, entry, p, arrays, pool_work(p)) < 0)
             return frame_return(f, NULL);
     }
     if (!indices)
@@ -143,20 +140,17 @@ static PyObject *run_backward(struct frame *f, int average, struct cnn_pool *p, 
 {
     const int batched = PyArray_NDIM(x) == rank + 2, nd = rank + 1 + batched;
     npy_intp shape[5];
-    long in[5], out[5];
     PyArrayObject *index = NULL, *dx;
     result_shape(p, rank, batched, shape);
-    find_shapes(p, in, out);
     if (check_shape(f, "dy", dy, nd, shape) < 0 || (!average && (read_integers_array(f, "cache", cache, &index) < 0 || check_indices(f, "cache", p, index, nd, shape) < 0)) ||
         !(dx = new_result(f, nd, PyArray_DIMS(x), batched && is_channels_last(x))))
         return frame_return(f, NULL);
     if (PyArray_SIZE(dx) > 0) {
-        void *from = channels_together(f, dy, rank, out, p->y), *to = from ? result_together(f, dx, rank, in, p->x) : NULL;
-        if (!to)
-            return frame_return(f, NULL);
-        void *const of_max[] = {from, index ? PyArray_DATA(index) : NULL, to}, *const of_average[] = {from, to};
-        if (run_entry(f, average ? CNN_avg_pool_backward : CNN_max_pool_backward, p, average ? of_average : of_max, pool_work(p) * 2) < 0 ||
-            store_image(f, in, to, p->x, dx, rank) < 0)
+        find_strides(dy, rank, p->y);
+        find_strides(dx, rank, p->x);
+        void *const of_max[] = {PyArray_DATA(dy), index ? PyArray_DATA(index) : NULL, PyArray_DATA(dx)};
+        void *const of_average[] = {PyArray_DATA(dy), PyArray_DATA(dx)};
+        if (run_entry(f, average ? CNN_avg_pool_backward : CNN_max_pool_backward, p, average ? of_average : of_max, pool_work(p) * 2) < 0)
             return frame_return(f, NULL);
     }
     return deliver(f, dx, Py_None);

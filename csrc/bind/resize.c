@@ -73,13 +73,6 @@ static int result_shape(const struct cnn_resize *p, int rank, int batched, npy_i
     return rank + 1 + batched;
 }
 
-static void find_shapes(const struct cnn_resize *p, long in[5], long out[5])
-{
-    in[0] = out[0] = p->n, in[1] = out[1] = p->c;
-    for (int a = 0; a < 3; a++)
-        in[2 + a] = p->in[a], out[2 + a] = p->out[a];
-}
-
 static double work(const struct cnn_resize *p) { return 1000 + 2.0 * (double)(p->n * p->c) * (double)(p->in[0] * p->in[1] * p->in[2] + p->out[0] * p->out[1] * p->out[2]); }
 
 /* resize_forward(x, size, scale_factor, mode, align_corners) */
@@ -90,19 +83,18 @@ static PyObject *resize_forward(PyObject *module, PyObject *const *args, Py_ssiz
     struct cnn_resize p = {0};
     PyArrayObject *x, *y;
     npy_intp shape[5];
-    long in[5], out[5];
     int rank;
     const struct array_row rows[] = {{"x", args[0], &x, 0}};
     if (expect_arguments(&f, n, 5) < 0 || read_arrays(&f, rows, 1) < 0 || find_geometry(&f, args + 1, x, &p, &rank) < 0)
         return frame_return(&f, NULL);
     const int batched = PyArray_NDIM(x) == rank + 2, nd = result_shape(&p, rank, batched, shape);
-    find_shapes(&p, in, out);
     if (!(y = new_result(&f, nd, shape, batched && is_channels_last(x))))
         return frame_return(&f, NULL);
     if (PyArray_SIZE(y) > 0) {
-        void *from = channels_together(&f, x, rank, in, p.x), *to = from ? result_together(&f, y, rank, out, p.y) : NULL;
-        void *const arrays[] = {from, to};
-        if (!to || run_entry(&f, CNN_resize_forward, &p, arrays, work(&p)) < 0 || store_image(&f, out, to, p.y, y, rank) < 0)
+        find_strides(x, rank, p.x);
+        find_strides(y, rank, p.y);
+        void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(y)};
+        if (run_entry(&f, CNN_resize_forward, &p, arrays, work(&p)) < 0)
             return frame_return(&f, NULL);
     }
     return deliver(&f, y, Py_None);
@@ -116,19 +108,18 @@ static PyObject *resize_backward(PyObject *module, PyObject *const *args, Py_ssi
     struct cnn_resize p = {0};
     PyArrayObject *dy, *x, *dx;
     npy_intp shape[5];
-    long in[5], out[5];
     int rank;
     const struct array_row rows[] = {{"dy", args[0], &dy, 0}, {"x", args[1], &x, 0}};
     if (expect_arguments(&f, n, 6) < 0 || read_arrays(&f, rows, 2) < 0 || find_geometry(&f, args + 2, x, &p, &rank) < 0)
         return frame_return(&f, NULL);
     const int batched = PyArray_NDIM(x) == rank + 2, nd = result_shape(&p, rank, batched, shape);
-    find_shapes(&p, in, out);
     if (check_shape(&f, "dy", dy, nd, shape) < 0 || !(dx = new_result(&f, nd, PyArray_DIMS(x), batched && is_channels_last(x))))
         return frame_return(&f, NULL);
     if (PyArray_SIZE(dx) > 0) {
-        void *from = channels_together(&f, dy, rank, out, p.y), *to = from ? result_together(&f, dx, rank, in, p.x) : NULL;
-        void *const arrays[] = {from, to};
-        if (!to || run_entry(&f, CNN_resize_backward, &p, arrays, work(&p)) < 0 || store_image(&f, in, to, p.x, dx, rank) < 0)
+        find_strides(dy, rank, p.y);
+        find_strides(dx, rank, p.x);
+        void *const arrays[] = {PyArray_DATA(dy), PyArray_DATA(dx)};
+        if (run_entry(&f, CNN_resize_backward, &p, arrays, work(&p)) < 0)
             return frame_return(&f, NULL);
     }
     return deliver(&f, dx, Py_None);

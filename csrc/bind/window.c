@@ -102,19 +102,6 @@ PyArrayObject *new_together(struct frame *f, int rank, const long shape[5], long
     return a;
 }
 
-void *channels_together(struct frame *f, PyArrayObject *x, int rank, const long shape[5], long stride[5])
-{
-    find_strides(x, rank, stride);
-    if (stride[1] == 1 || shape[1] == 1)
-        return PyArray_DATA(x);
-    long together[5];
-    PyArrayObject *copy = new_together(f, rank, shape, together);
-    if (!copy || copy_image(f, shape, PyArray_DATA(x), stride, PyArray_DATA(copy), together) < 0)
-        return NULL;
-    memcpy(stride, together, sizeof together);
-    return PyArray_DATA(copy);
-}
-
 void *dense_together(struct frame *f, PyArrayObject *x, int rank, const long shape[5], long stride[5])
 {
     long from[5];
@@ -123,19 +110,8 @@ void *dense_together(struct frame *f, PyArrayObject *x, int rank, const long sha
     return copy && copy_image(f, shape, PyArray_DATA(x), from, PyArray_DATA(copy), stride) == 0 ? PyArray_DATA(copy) : NULL;
 }
 
-void *result_together(struct frame *f, PyArrayObject *y, int rank, const long shape[5], long stride[5])
-{
-    find_strides(y, rank, stride);
-    if (stride[1] == 1 || shape[1] == 1)
-        return PyArray_DATA(y);
-    PyArrayObject *aside = new_together(f, rank, shape, stride);
-    return aside ? PyArray_DATA(aside) : NULL;
-}
-
 int store_image(struct frame *f, const long shape[5], const void *from, const long stride[5], PyArrayObject *y, int rank)
 {
-    if (from == PyArray_DATA(y))
-        return 0;
     long to[5];
     find_strides(y, rank, to);
     return copy_image(f, shape, from, stride, PyArray_DATA(y), to);

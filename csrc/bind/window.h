@@ -32,13 +32,9 @@ int too_large(const struct frame *f, PyArrayObject *a, const char *name);
 /* y = x for images n, c, d, h, w of any strides. */
 int copy_image(struct frame *f, const long shape[5], const void *x, const long x_stride[5], void *y, const long y_stride[5]);
 
-/* The image with channels neighbours in memory, always as (N, C, spatial): x itself or a copy; its strides go to `stride`. */
-void *channels_together(struct frame *f, PyArrayObject *x, int rank, const long shape[5], long stride[5]);
-/* A new dense channels-last image of that shape; and one filled from x. */
+/* A new dense channels-last image of that shape, always as (N, C, spatial); one filled from x; and one written to y. */
 PyArrayObject *new_together(struct frame *f, int rank, const long shape[5], long stride[5]);
 void *dense_together(struct frame *f, PyArrayObject *x, int rank, const long shape[5], long stride[5]);
-/* A place of that shape for a result: y itself where it has that order, else a new array that store_image copies to y. */
-void *result_together(struct frame *f, PyArrayObject *y, int rank, const long shape[5], long stride[5]);
 int store_image(struct frame *f, const long shape[5], const void *from, const long stride[5], PyArrayObject *y, int rank);
 
 #endif

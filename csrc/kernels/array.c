@@ -4,42 +4,121 @@
  *     sum         y[outer][inner] = sum over axis of x[outer][axis][inner], in blocks of 4,096 terms added in order
  */
 #include "ops.h"
+#include "transpose.h"
 
+enum { AXES = 8, WORTH = 16384 }; /* elements of a block */
+
+/* The axes that are left: those of length 1 are dropped, neighbours that run on in both arrays are one. The last is the one
+ * along which y is written; `across` is another one along which x is read in runs, -1 where there is none. */
 struct copy {
-    const struct cnn_array *p;
     const real *x;
     real *y;
-    long rows, columns;      /* the two innermost axes */
-    long xr, xc, yr, yc;     /* their strides */
-    long row_blocks;
+    int rank, across;
+    long shape[AXES], xs[AXES], ys[AXES];
+    long split, parts; /* cells of the outermost axis in a block; blocks */
 };
 
-enum { SIDE = 64 };
+static long size_of(long stride) { return stride < 0 ? -stride : stride; }
 
-/* A tile of rows of one of the two-dimensional slices. */
+static void swap_axes(struct copy *s, int i, int j)
+{
+    const long shape = s->shape[i], x = s->xs[i], y = s->ys[i];
+    s->shape[i] = s->shape[j], s->xs[i] = s->xs[j], s->ys[i] = s->ys[j];
+    s->shape[j] = shape, s->xs[j] = x, s->ys[j] = y;
+}
+
+static void simplify(struct copy *s, const struct cnn_array *p)
+{
+    s->rank = 0;
+    for (int a = 0; a < p->rank; a++)
+        if (p->shape[a] != 1) {
+            s->shape[s->rank] = p->shape[a], s->xs[s->rank] = p->x[a], s->ys[s->rank] = p->y[a];
+            s->rank++;
+        }
+    for (int i = 1; i < s->rank; i++) /* the longest strides of y first */
+        for (int j = i; j > 0 && size_of(s->ys[j - 1]) < size_of(s->ys[j]); j--)
+            swap_axes(s, j - 1, j);
+    int last = 0;
+    for (int a = 1; a < s->rank; a++)
+        if (s->xs[last] == s->xs[a] * s->shape[a] && s->ys[last] == s->ys[a] * s->shape[a]) {
+            s->shape[last] *= s->shape[a], s->xs[last] = s->xs[a], s->ys[last] = s->ys[a];
+        } else {
+            last++;
+            s->shape[last] = s->shape[a], s->xs[last] = s->xs[a], s->ys[last] = s->ys[a];
+        }
+    s->rank = s->rank ? last + 1 : 0;
+    while (s->rank < 2) { /* at least two axes: one around, one along */
+        s->shape[s->rank] = 1, s->xs[s->rank] = s->ys[s->rank] = 0;
+        s->rank++;
+        if (s->rank == 2)
+            swap_axes(s, 0, 1);
+    }
+    s->across = -1;
+    for (int a = 0; a < s->rank - 1 && s->xs[s->rank - 1] != 1; a++)
+        if (s->xs[a] == 1)
+            s->across = a;
+}
+
+/* The last axis times the one of x's runs: squares of LANES x LANES, LANES of them beside each other so that lines of both are used up. */
+static void copy_square(const struct copy *s, const real *x, real *y, long rows)
+{
+    const int along = s->rank - 1;
+    const long columns = s->shape[along], xc = s->xs[along], yr = s->ys[s->across], yc = s->ys[along];
+    const long squares = yc == 1 ? columns / LANES * LANES : 0;
+    long r = 0;
+    for (; r + LANES <= rows; r += LANES) {
+        for (long c = 0; c < squares; c += LANES) {
+            vec v[LANES];
+            for (int i = 0; i < LANES; i++)
+                v[i] = vec_load(x + r + (c + i) * xc);
+            transpose(v);
+            for (int i = 0; i < LANES; i++)
+                vec_store(y + (r + i) * yr + c, v[i]);
+        }
+        for (long c = squares; c < columns; c++)
+            for (int i = 0; i < LANES; i++)
+                y[(r + i) * yr + c * yc] = x[r + i + c * xc];
+    }
+    for (; r < rows; r++)
+        for (long c = 0; c < columns; c++)
+            y[r * yr + c * yc] = x[r + c * xc];
+}
+
+/* All axes from `axis` on, `count` cells of it. */
+static void copy_axes(const struct copy *s, int axis, long count, const real *x, real *y)
+{
+    const int along = s->rank - 1;
+    if (axis == s->across) { /* done with the last axis */
+        axis++;
+        if (axis == along)
+            copy_square(s, x, y, count);
+        else
+            copy_axes(s, axis, s->shape[axis], x, y);
+        return;
+    }
+    if (axis == along) {
+        const long xc = s->xs[along], yc = s->ys[along];
+        if (s->across >= 0)
+            copy_square(s, x, y, s->shape[s->across]);
+        else if (xc == 1 && yc == 1)
+            memcpy(y, x, (size_t)count * sizeof(real));
+        else
+            for (long i = 0; i < count; i++)
+                y[i * yc] = x[i * xc];
+        return;
+    }
+    for (long i = 0; i < count; i++)
+        copy_axes(s, axis + 1, s->shape[axis + 1], x + i * s->xs[axis], y + i * s->ys[axis]);
+}
+
 static void copy_block(void *context, long block, int worker)
 {
     (void)worker;
     const struct copy *s = context;
-    const real *x = s->x;
-    real *y = s->y;
-    long slice = block / s->row_blocks;
-    for (int a = s->p->rank - 3; a >= 0; a--) {
-        const long i = slice % s->p->shape[a];
-        slice /= s->p->shape[a];
-        x += i * s->p->x[a];
-        y += i * s->p->y[a];
-    }
-    const long begin = block % s->row_blocks * SIDE, end = min_long(s->rows, begin + SIDE);
-    if (s->xc == 1 && s->yc == 1) {
-        for (long r = begin; r < end; r++)
-            memcpy(y + r * s->yr, x + r * s->xr, (size_t)s->columns * sizeof(real));
-        return;
-    }
-    for (long c0 = 0; c0 < s->columns; c0 += SIDE)
-        for (long r = begin; r < end; r++)
-            for (long c = c0; c < min_long(s->columns, c0 + SIDE); c++)
-                y[r * s->yr + c * s->yc] = x[r * s->xr + c * s->xc];
+    const long begin = block * s->split;
+    struct copy part = *s;
+    part.shape[0] = min_long(s->split, s->shape[0] - begin);
+    copy_axes(&part, 0, part.shape[0], s->x + begin * s->xs[0], s->y + begin * s->ys[0]);
 }
 
 size_t FN(array_copy_scratch)(const void *problem, int workers)
@@ -50,13 +129,17 @@ size_t FN(array_copy_scratch)(const void *problem, int workers)
 
 void FN(array_copy)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    const struct cnn_array *p = problem;
-    const int r = p->rank - 2, c = p->rank - 1;
-    struct copy s = {p, array[0], array[1], p->shape[r], p->shape[c], p->x[r], p->x[c], p->y[r], p->y[c], divide_up(p->shape[r], SIDE)};
-    long slices = 1;
-    for (int a = 0; a < r; a++)
-        slices *= p->shape[a];
-    cnn_parallel_for(run, slices * s.row_blocks, (double)(slices * s.rows) * (double)s.columns * 0.5, copy_block, &s);
+    struct copy s = {.x = array[0], .y = array[1]};
+    simplify(&s, problem);
+    double size = 1;
+    for (int a = 0; a < s.rank; a++)
+        size *= (double)s.shape[a];
+    const double inner = size / (double)s.shape[0];
+    s.split = inner >= WORTH ? 1 : max_long(1, (long)(WORTH / inner));
+    if (s.split > LANES)
+        s.split = s.split / LANES * LANES;
+    s.parts = divide_up(s.shape[0], s.split);
+    cnn_parallel_for(run, s.parts, size * 0.4, copy_block, &s);
 }
 
 enum { TERMS = 4096 };

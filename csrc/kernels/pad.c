@@ -3,7 +3,8 @@
  *     y[n][c][i]  = x[n][c][source(i - before)], or `value` where the mode shows no cell
  *     dx[n][c][j] = sum of dy[n][c][i] over every padded cell i that shows cell j
  *
- * x[N][C][in], y[N][C][padded], any strides; both overwrite. A cell adds its copies in scan order. Source: mathematics 2.2. */
+ * x[N][C][in], y[N][C][padded], any strides; both overwrite. A cell's gradient is its own, then its copies' in scan order,
+ * axis by axis. Where channels are no neighbours, each is an image of its own. Source: mathematics 2.2. */
 #include "ops.h"
 
 struct pad {
@@ -33,6 +34,18 @@ static void copy_cells(const struct cnn_pad *p, const real *from, long count, re
             for (long i = 0; i < count; i++)
                 y[i * p->form[4]] = x[i * p->image[4]];
     }
+}
+
+/* Zeros for `count` cells of the image. */
+static void fill_image(const struct cnn_pad *p, long count, real *to)
+{
+    if (p->image[1] == 1 && p->image[4] == p->c) {
+        memset(to, 0, (size_t)max_long(0, count * p->c) * sizeof(real));
+        return;
+    }
+    for (long c = 0; c < p->c; c++)
+        for (long i = 0; i < count; i++)
+            to[c * p->image[1] + i * p->image[4]] = 0;
 }
 
 static void fill_cells(const struct cnn_pad *p, long count, real *to)
@@ -79,28 +92,83 @@ size_t FN(pad_forward_scratch)(const void *problem, int workers)
     return 0;
 }
 
+/* C order: the channels of an image become images of one channel, whose rows are runs. */
+static struct cnn_pad simplest(const struct cnn_pad *p)
+{
+    struct cnn_pad q = *p;
+    const int folds = p->n == 1 || (p->image[0] == p->c * p->image[1] && p->form[0] == p->c * p->form[1]);
+    if (folds && p->image[1] != 1 && p->form[1] != 1) {
+        q.n = p->n * p->c, q.c = 1;
+        q.image[0] = p->image[1], q.form[0] = p->form[1];
+        q.image[1] = q.form[1] = 1;
+    }
+    return q;
+}
+
 void FN(pad_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct pad s = {problem, array[0], array[1]};
+    const struct cnn_pad p = simplest(problem);
+    struct pad s = {&p, array[0], array[1]};
     cnn_parallel_for(run, s.p->n * s.p->padded[0] * s.p->padded[1], work_of(s.p), pad_row, &s);
 }
 
-/* Adds the padded row `from` into the image row `to`. */
-static void fold_row(const struct cnn_pad *p, const real *from, real *to)
+/* to = from, or to += from, for `count` neighbouring cells. */
+static void add_cells(const struct cnn_pad *p, const real *from, long count, int add, real *to)
 {
-    for (long w = 0; w < p->padded[2]; w++) {
-        const long j = cnn_source(p->mode, w - p->before[2], p->in[2]);
-        if (j < 0)
-            continue;
-        const real *x = from + w * p->form[4];
-        real *y = to + j * p->image[4];
-        if (p->form[1] == 1 && p->image[1] == 1)
-            for (long c = 0; c < p->c; c++)
-                y[c] += x[c];
-        else
-            for (long c = 0; c < p->c; c++)
-                y[c * p->image[1]] += x[c * p->form[1]];
+    if (!add) {
+        const struct cnn_pad turned = {.c = p->c, .image = {0, p->form[1], 0, 0, p->form[4]}, .form = {0, p->image[1], 0, 0, p->image[4]}};
+        copy_cells(&turned, from, count, to);
+        return;
     }
+    const int together = p->image[1] == 1 && p->form[1] == 1;
+    if (together && p->image[4] == p->c && p->form[4] == p->c) {
+        for (long i = 0; i < count * p->c; i++)
+            to[i] += from[i];
+        return;
+    }
+    for (long i = 0; i < count; i++)
+        for (long c = 0; c < p->c; c++)
+            to[i * p->image[4] + c * p->image[1]] += from[i * p->form[4] + c * p->form[1]];
+}
+
+/* A padded row goes to the image row `to`: the cells themselves, then their copies, those in front and those behind. */
+static void fold_row(const struct cnn_pad *p, const real *from, int add, real *to)
+{
+    const long front = max_long(0, p->before[2]), crop = max_long(0, -p->before[2]);
+    const long inside = max_long(0, min_long(p->in[2] - crop, p->padded[2] - front)), behind = p->in[2] - crop - inside;
+    if (!add) {
+        fill_image(p, crop, to);
+        fill_image(p, behind, to + (crop + inside) * p->image[4]);
+    }
+    add_cells(p, from + front * p->form[4], inside, add, to + crop * p->image[4]);
+    for (long w = 0; w < p->padded[2]; w++) {
+        if (w == front)
+            w += inside;
+        const long j = w < p->padded[2] ? cnn_source(p->mode, w - p->before[2], p->in[2]) : -1;
+        if (j >= 0)
+            add_cells(p, from + w * p->form[4], 1, 1, to + j * p->image[4]);
+    }
+}
+
+/* Padded cells of axis a that show image cell `cell`: itself first, then its copies in order. *next starts at -1; returns 0 at the end. */
+static int next_copy(const struct cnn_pad *p, int a, long cell, long *next)
+{
+    const long itself = cell + p->before[a], exists = itself >= 0 && itself < p->padded[a];
+    if (*next < 0 && exists) {
+        *next = itself;
+        return 1;
+    }
+    long i = *next < 0 || *next == itself ? 0 : *next + 1; /* behind itself, the copies begin */
+    const long front = max_long(0, p->before[a]), end = front + p->in[a] - max_long(0, -p->before[a]);
+    for (; i < p->padded[a] && p->mode != CNN_ZEROS; i++) {
+        if (i == front)
+            i = max_long(front, end); /* the image's own cells show only themselves */
+        if (i < p->padded[a] && i != itself && cnn_source(p->mode, i - p->before[a], p->in[a]) == cell) {
+            *next = i;
+            return 1;
+        }
+    }
+    return 0;
 }
 
 static void fold_image_row(void *context, long row, int worker)
@@ -110,16 +178,12 @@ static void fold_image_row(void *context, long row, int worker)
     const struct cnn_pad *p = s->p;
     const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0];
     real *to = s->to + n * p->image[0] + d * p->image[2] + h * p->image[3];
-    for (long c = 0; c < p->c; c++)
-        for (long w = 0; w < p->in[2]; w++)
-            to[w * p->image[4] + c * p->image[1]] = 0;
-    for (long i = 0; i < p->padded[0]; i++) {
-        if (cnn_source(p->mode, i - p->before[0], p->in[0]) != d)
-            continue;
-        for (long j = 0; j < p->padded[1]; j++)
-            if (cnn_source(p->mode, j - p->before[1], p->in[1]) == h)
-                fold_row(p, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], to);
-    }
+    int add = 0;
+    for (long i = -1; next_copy(p, 0, d, &i);)
+        for (long j = -1; next_copy(p, 1, h, &j); add = 1)
+            fold_row(p, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], add, to);
+    if (!add)
+        fill_image(p, p->in[2], to);
 }
 
 size_t FN(pad_backward_scratch)(const void *problem, int workers)
@@ -130,6 +194,7 @@ size_t FN(pad_backward_scratch)(const void *problem, int workers)
 
 void FN(pad_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct pad s = {problem, array[0], array[1]};
+    const struct cnn_pad p = simplest(problem);
+    struct pad s = {&p, array[0], array[1]};
     cnn_parallel_for(run, s.p->n * s.p->in[0] * s.p->in[1], 2 * work_of(s.p), fold_image_row, &s);
 }

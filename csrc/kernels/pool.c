@@ -5,8 +5,9 @@
  *     average  y[p] = (sum of x over W(p)) / D(p);  dx[h] = sum over p with h in W(p) of dy[p] / D(p)
  *              D counts the window's cells in [-before, in + after) with count_include_pad, else those in [0, in)
  *
- * x[N][C][in], y[N][C][out], channels neighbours in memory (stride 1) for x, y and their gradients; index[N][C][out] is
- * int64 in C order, flat in the input's spatial plane. Forward and backward overwrite. Source: mathematics 2.6. */
+ * x[N][C][in], y[N][C][out] of any strides; index[N][C][out] is int64 in C order, flat in the input's spatial plane. The
+ * loops below have channels as neighbours in memory; other orders come here plane by plane (planes.h). Forward and backward
+ * overwrite. Source: mathematics 2.6. */
 #include "ops.h"
 #include "pool.h"
 
@@ -41,8 +42,15 @@ static double work_of(const struct cnn_pool *p)
     return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]) * 0.3;
 }
 
-/* One vector of channels of one output cell. `valid` lanes exist. */
-ALWAYS_INLINE void max_cell(const struct pool *s, const real *image, const struct range r[3], long c, long valid, real *y, int64_t *index)
+/* Cells from the one of tap 0 to that of a tap, in the flat plane. */
+static long tap_cells(const struct cnn_pool *p, long tap)
+{
+    const long w = tap % p->window[2], h = tap / p->window[2] % p->window[1], d = tap / p->window[2] / p->window[1];
+    return (d * p->dilation[0] * p->in[1] + h * p->dilation[1]) * p->in[2] + w * p->dilation[2];
+}
+
+/* One vector of channels of one output cell, and the numbers of the taps that won. `valid` lanes exist. */
+ALWAYS_INLINE void max_cell(const struct pool *s, const real *image, const struct range r[3], long c, long valid, real *y, bits *tap_of)
 {
     const struct cnn_pool *p = s->p;
     vec best = {0};
@@ -53,92 +61,121 @@ ALWAYS_INLINE void max_cell(const struct pool *s, const real *image, const struc
                 const real *at = image + (r[0].first + d * p->dilation[0]) * p->x[2] + (r[1].first + h * p->dilation[1]) * p->x[3] +
                                  (r[2].first + w * p->dilation[2]) * p->x[4] + c;
                 const vec x = valid == LANES ? vec_load(at) : vec_load_part(at, valid);
-                const bits tap = (bits)((d * p->window[1] + h) * p->window[2] + w);
                 const mask better = (x > best) | ((x != x) & (best == best)) | ((mask){0} - (any == 0));
                 best = vec_select(better, x, best);
-                which = (better & tap) | (~better & which);
+                if (tap_of) {
+                    const bits tap = (bits)((d * p->window[1] + h) * p->window[2] + w);
+                    which = (better & tap) | (~better & which);
+                }
             }
     if (valid == LANES)
         vec_store(y, best);
     else
         vec_store_part(y, best, valid);
-    const long plane = p->out[0] * p->out[1] * p->out[2];
-    for (long i = 0; index && i < valid; i++) {
-        const long tap = which[i], w = tap % p->window[2], h = tap / p->window[2] % p->window[1], d = tap / p->window[2] / p->window[1];
-        index[(c + i) * plane] = ((r[0].first + d * p->dilation[0]) * p->in[1] + r[1].first + h * p->dilation[1]) * p->in[2] +
-                                 r[2].first + w * p->dilation[2];
-    }
+    if (tap_of)
+        *(mask *)tap_of = which;
 }
+
+enum { TABLE = 256 }; /* windows with more taps divide */
+
+/* Winners of a row, [pixel][channel], to flat indices. */
+static void store_indices(const struct pool *s, const bits *taps, long room, struct range rd, struct range rh, int64_t *index)
+{
+    const struct cnn_pool *p = s->p;
+    const long plane = p->out[0] * p->out[1] * p->out[2], all = p->window[0] * p->window[1] * p->window[2];
+    long table[TABLE];
+    for (long t = 0; all <= TABLE && t < all; t++)
+        table[t] = tap_cells(p, t);
+    const long row = (rd.first * p->in[1] + rh.first) * p->in[2];
+    for (long c = 0; c < p->c; c++)
+        for (long w = 0; w < p->out[2]; w++) {
+            const long tap = taps[w * room + c];
+            index[c * plane + w] = row + s->columns[w].taps.first + (all <= TABLE ? table[tap] : tap_cells(p, tap));
+        }
+}
+
+/* Reals of a pixel in the row of winners, which follows the columns in the scratch. */
+static long taps_room(const struct cnn_pool *p) { return round_up(p->c, LANES); }
+static size_t taps_bytes(const struct cnn_pool *p) { return (size_t)round_up(p->out[2] * taps_room(p) * (long)sizeof(bits), 64); }
 
 static void max_row(void *context, long row, int worker)
 {
-    (void)worker;
     const struct pool *s = context;
     const struct cnn_pool *p = s->p;
-    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0];
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], room = taps_room(p);
     struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
     const real *image = s->x + n * p->x[0];
+    bits *taps = s->index ? (bits *)((char *)s->scratch + (size_t)worker * taps_bytes(p)) : NULL;
     for (long w = 0; w < p->out[2]; w++) {
         r[2] = s->columns[w].taps;
         real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
-        int64_t *index = s->index ? s->index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2] + w : NULL;
         long c = 0;
         for (; c + LANES <= p->c; c += LANES)
-            max_cell(s, image, r, c, LANES, y + c, index);
+            max_cell(s, image, r, c, LANES, y + c, taps ? taps + w * room + c : NULL);
         if (c < p->c)
-            max_cell(s, image, r, c, p->c - c, y + c, index);
+            max_cell(s, image, r, c, p->c - c, y + c, taps ? taps + w * room + c : NULL);
     }
+    if (taps)
+        store_indices(s, taps, room, r[0], r[1], s->index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2]);
 }
 
-size_t FN(max_pool_forward_scratch)(const void *problem, int workers)
+static size_t max_scratch(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)workers * taps_bytes(p); }
+
+static void max_forward(const struct cnn_pool *p, const real *x, real *y, int64_t *index, struct cnn_run *run)
 {
-    (void)workers;
-    return columns_bytes(problem);
+    const struct pool s = start(p, x, y, index, run->scratch);
+    cnn_parallel_for(run, rows_of(p, p->out), work_of(p), max_row, (void *)&s);
 }
 
-void FN(max_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
-{
-    const struct pool s = start(problem, array[0], array[1], array[2], run->scratch);
-    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), max_row, (void *)&s);
-}
+enum { SHARE = 64 }; /* channels of an image whose gradients go back in one block */
 
-/* Gradients of one image's channels go back in scan order of the outputs. */
+/* Gradients of one image's channels go back in scan order of the outputs. Rows of dx are zeroed shortly before they are needed. */
 static void max_backward_channels(void *context, long block, int worker)
 {
     (void)worker;
     const struct pool *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
-    const long groups = divide_up(p->c, LANES), n = block / groups, begin = block % groups * LANES, end = min_long(p->c, begin + LANES);
+    const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, end = min_long(p->c, begin + SHARE);
+    const int dense = p->x[3] == p->in[2] * p->x[4] && p->x[2] == p->in[1] * p->x[3]; /* cells at one distance */
+    const long plane = p->out[0] * p->out[1] * p->out[2], cells = p->in[0] * p->in[1] * p->in[2];
     real *image = s->y + n * p->x[0];
-    for (long d = 0; d < p->in[0]; d++)
-        for (long h = 0; h < p->in[1]; h++)
-            for (long w = 0; w < p->in[2]; w++)
-                for (long c = begin; c < end; c++)
-                    image[d * p->x[2] + h * p->x[3] + w * p->x[4] + c] = 0;
-    const long plane = p->out[0] * p->out[1] * p->out[2];
+    long zeroed = 0; /* cells */
     for (long d = 0; d < p->out[0]; d++)
-        for (long h = 0; h < p->out[1]; h++)
-            for (long w = 0; w < p->out[2]; w++) {
-                const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
-                const int64_t *index = s->index + n * p->c * plane + (d * p->out[1] + h) * p->out[2] + w;
-                for (long c = begin; c < end; c++) {
-                    const long at = index[c * plane];
-                    image[at / p->in[2] / p->in[1] * p->x[2] + at / p->in[2] % p->in[1] * p->x[3] + at % p->in[2] * p->x[4] + c] += dy[c];
-                }
+        for (long h = 0; h < p->out[1]; h++) {
+            const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3];
+            const int64_t *row = s->index + n * p->c * plane + (d * p->out[1] + h) * p->out[2];
+            const struct range rd = taps_inside(p, 0, d), rh = taps_inside(p, 1, h);
+            long reach = ((rd.first + (rd.end - 1) * p->dilation[0]) * p->in[1] + rh.first + (rh.end - 1) * p->dilation[1] + 1) * p->in[2];
+            if (!dense || (d == p->out[0] - 1 && h == p->out[1] - 1))
+                reach = cells;
+            for (long c = begin; c < end; c++) /* indices of another call may point anywhere in the plane */
+                for (long w = 0; w < p->out[2]; w++)
+                    reach = max_long(reach, row[c * plane + w] + 1);
+            for (; zeroed < reach; zeroed++) {
+                const long at = dense ? zeroed * p->x[4]
+                                      : zeroed / p->in[2] / p->in[1] * p->x[2] + zeroed / p->in[2] % p->in[1] * p->x[3] + zeroed % p->in[2] * p->x[4];
+                memset(image + at + begin, 0, (size_t)(end - begin) * sizeof(real));
             }
+            for (long c = begin; c < end; c++)
+                for (long w = 0; w < p->out[2]; w++) {
+                    const long i = row[c * plane + w];
+                    const long at = dense ? i * p->x[4] : i / p->in[2] / p->in[1] * p->x[2] + i / p->in[2] % p->in[1] * p->x[3] + i % p->in[2] * p->x[4];
+                    image[at + c] += dy[w * p->y[4] + c];
+                }
+        }
 }
 
-size_t FN(max_pool_backward_scratch)(const void *problem, int workers)
+static void max_backward(const struct cnn_pool *p, const real *dy, real *dx, int64_t *index, struct cnn_run *run)
 {
-    (void)problem, (void)workers;
+    struct pool s = {.p = p, .x = dy, .y = dx, .index = index};
+    const double work = (double)(p->n * p->c) * (double)(p->in[0] * p->in[1] * p->in[2]) * 0.5;
+    cnn_parallel_for(run, p->n * divide_up(p->c, SHARE), work, max_backward_channels, &s);
+}
+
+static size_t no_scratch(const struct cnn_pool *p, int workers)
+{
+    (void)p, (void)workers;
     return 0;
-}
-
-void FN(max_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
-{
-    struct pool s = {.p = problem, .x = array[0], .y = array[2], .index = array[1]};
-    const double work = (double)(s.p->n * s.p->c) * (double)(s.p->in[0] * s.p->in[1] * s.p->in[2]) * 2;
-    cnn_parallel_for(run, s.p->n * divide_up(s.p->c, LANES), work, max_backward_channels, &s);
 }
 
 /* Averages work on whole rows of pixels, so that few channels fill the lanes too: a row of sums over the window's rows, then
@@ -203,17 +240,13 @@ static void average_row(void *context, long row, int worker)
     store_row(means, p->out[2], channels, p->y[4], s->y + n * p->y[0] + d * p->y[2] + h * p->y[3]);
 }
 
-static size_t row_scratch(const void *problem, int workers) 
-{
-    return columns_bytes(problem) + (size_t)(2 * row_room(problem) * workers) * sizeof(real);
-}
+static size_t row_scratch(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)(2 * row_room(p) * workers) * sizeof(real); }
 
-size_t FN(avg_pool_forward_scratch)(const void *problem, int workers) { return row_scratch(problem, workers); }
-
-void FN(avg_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
+static void average_forward(const struct cnn_pool *p, const real *x, real *y, int64_t *index, struct cnn_run *run)
 {
-    const struct pool s = start(problem, array[0], array[1], NULL, run->scratch);
-    cnn_parallel_for(run, rows_of(s.p, s.p->out), work_of(s.p), average_row, (void *)&s);
+    (void)index;
+    const struct pool s = start(p, x, y, NULL, run->scratch);
+    cnn_parallel_for(run, rows_of(p, p->out), work_of(p), average_row, (void *)&s);
 }
 
 /* One row of dx gathers from the rows of dy whose windows reach it, in scan order. */
@@ -255,10 +288,24 @@ static void average_backward_row(void *context, long row, int worker)
     store_row(dx, p->in[2], channels, p->x[4], s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
 }
 
-size_t FN(avg_pool_backward_scratch)(const void *problem, int workers) { return row_scratch(problem, workers); }
-
-void FN(avg_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
+static void average_backward(const struct cnn_pool *p, const real *dy, real *dx, int64_t *index, struct cnn_run *run)
 {
-    const struct pool s = start(problem, array[0], array[1], NULL, run->scratch);
-    cnn_parallel_for(run, rows_of(s.p, s.p->in), work_of(s.p), average_backward_row, (void *)&s);
+    (void)index;
+    const struct pool s = start(p, dy, dx, NULL, run->scratch);
+    cnn_parallel_for(run, rows_of(p, p->in), work_of(p), average_backward_row, (void *)&s);
 }
+
+/* The entries: the loops above where channels are neighbours, else the same plane by plane. */
+#define POOL(name, function, scratch, from_input, arrays_from, arrays_to, arrays_index)                     \
+    size_t FN(name##_scratch)(const void *problem, int workers)                                             \
+    {                                                                                                       \
+        return FN(pool_scratch)(problem, scratch, from_input, workers);                                     \
+    }                                                                                                       \
+    void FN(name)(const void *problem, void *const *array, struct cnn_run *run)                             \
+    {                                                                                                       \
+        FN(pool_run)(problem, function, scratch, from_input, arrays_from, arrays_to, arrays_index, run);    \
+    }
+POOL(max_pool_forward, max_forward, max_scratch, 1, array[0], array[1], array[2])
+POOL(max_pool_backward, max_backward, no_scratch, 0, array[0], array[2], array[1])
+POOL(avg_pool_forward, average_forward, row_scratch, 1, array[0], array[1], NULL)
+POOL(avg_pool_backward, average_backward, row_scratch, 0, array[0], array[1], NULL)

@@ -2,6 +2,7 @@
 #ifndef CNN_POOL_H
 #define CNN_POOL_H
 
+#include "../base/parallel.h"
 #include "../base/problem.h"
 #include "../base/real.h"
 
@@ -44,5 +45,14 @@ ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long
     *low = reach > 0 ? divide_up(reach, p->stride[a]) : 0;
     *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
 }
+
+/* A pool, or its gradient, over channels that are neighbours in memory, and its scratch. */
+typedef void pool_function(const struct cnn_pool *p, const real *from, real *to, int64_t *index, struct cnn_run *run);
+typedef size_t pool_scratch_function(const struct cnn_pool *p, int workers);
+
+/* Runs it for any memory order; from_input: x to y, else dy to dx. */
+size_t FN(pool_scratch)(const struct cnn_pool *p, pool_scratch_function *scratch, int from_input, int workers);
+void FN(pool_run)(const struct cnn_pool *p, pool_function *function, pool_scratch_function *scratch, int from_input, const real *from, real *to,
+                  int64_t *index, struct cnn_run *run);
 
 #endif

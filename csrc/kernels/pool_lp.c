@@ -4,7 +4,7 @@
  *             dx[h] += dy[p] A sign(x) |x|^(q-1) y^(1-q), 0 where y = 0
  *     unpool  x[index[p]] = y[p], 0 elsewhere; of equal indices the last in scan order stays, and alone gets its gradient
  *
- * Shapes as in pool.c. lp: channels neighbours in memory. Forward and backward overwrite. Source: mathematics 2.6. */
+ * Shapes as in pool.c; lp backward has channels as neighbours in memory. Forward and backward overwrite. Source: mathematics 2.6. */
 #include "ops.h"
 #include "pool.h"
 #include "vecmath.h"
@@ -89,16 +89,24 @@ static double work_of(const struct cnn_pool *p)
     return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]);
 }
 
-size_t FN(lp_pool_forward_scratch)(const void *problem, int workers)
+static void lp_forward(const struct cnn_pool *p, const real *x, real *y, int64_t *index, struct cnn_run *run)
 {
-    (void)problem, (void)workers;
+    (void)index;
+    struct lp s = {.p = p, .x = x, .to = y};
+    cnn_parallel_for(run, p->n * p->out[0] * p->out[1], work_of(p), lp_row, &s);
+}
+
+static size_t no_scratch(const struct cnn_pool *p, int workers)
+{
+    (void)p, (void)workers;
     return 0;
 }
 
+size_t FN(lp_pool_forward_scratch)(const void *problem, int workers) { return FN(pool_scratch)(problem, no_scratch, 1, workers); }
+
 void FN(lp_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    struct lp s = {.p = problem, .x = array[0], .to = array[1]};
-    cnn_parallel_for(run, s.p->n * s.p->out[0] * s.p->out[1], work_of(s.p), lp_row, &s);
+    FN(pool_run)(problem, lp_forward, no_scratch, 1, array[0], array[1], NULL, run);
 }
 
 /* A vector of channels of one image; its windows in scan order. */

@@ -4,9 +4,11 @@
  *     linear, cubic  t = (p + 1/2) q - 1/2 (linear: at least 0), or p (M-1)/(P-1) with aligned corners
  *                    linear: (1-f) x[h] + f x[h+1];  cubic: 4 taps from floor t - 1, a = -3/4; indices clamped to the image
  *
- * x[N][C][in], y[N][C][out], channels neighbours in memory. A row of results is the weighted sum of rows, then of its
- * neighbouring pixels; the tables are made in float64 and rounded once. Both overwrite. Source: mathematics 2.7. */
+ * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, other orders come plane by
+ * plane. A row of results is the weighted sum of rows, then of its neighbouring pixels; the tables are made in float64 and
+ * rounded once. Both overwrite. Source: mathematics 2.7. */
 #include "ops.h"
+#include "planes.h"
 
 enum { MOST_TAPS = 4 };
 
@@ -127,22 +129,30 @@ static void resize_row(void *context, long row, int worker)
     const struct resize *s = context;
     const struct cnn_resize *p = s->p;
     const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], channels = p->c;
-    real *sums = s->rows + 2 * worker * s->room, *result = sums + s->room;
+    real *sums = s->rows + 2 * worker * s->room, *aside = sums + s->room;
+    real *to = s->to + n * p->y[0] + d * p->y[2] + h * p->y[3];
     const struct taps *td = &s->table[0][d], *th = &s->table[1][h];
-    int add = 0;
-    for (int i = 0; i < taps_of(s, 0); i++)
-        for (int j = 0; j < taps_of(s, 1); j++, add = 1)
-            add_row(s->from + n * p->x[0] + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], p->in[2], channels, p->x[4], td->weight[i] * th->weight[j], add, sums);
+    const real *rows = sums; /* the weighted rows */
+    if (s->count == 1 && p->x[4] == channels && channels % LANES == 0)
+        rows = s->from + n * p->x[0] + td->cell[0] * p->x[2] + th->cell[0] * p->x[3];
+    else
+        for (int i = 0, add = 0; i < taps_of(s, 0); i++)
+            for (int j = 0; j < taps_of(s, 1); j++, add = 1)
+                add_row(s->from + n * p->x[0] + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], p->in[2], channels, p->x[4], td->weight[i] * th->weight[j], add, sums);
+    const int direct = channels % LANES == 0;
+    const long step = direct ? p->y[4] : channels;
+    real *result = direct ? to : aside;
     for (long w = 0; w < p->out[2]; w++) {
         const struct taps *t = &s->table[2][w];
         for (long c = 0; c < channels; c += LANES) { /* lanes beyond the pixel are written again by the next ones, or are slack */
-            vec y = vec_fill(t->weight[0]) * vec_load(sums + t->cell[0] * channels + c);
+            vec y = vec_fill(t->weight[0]) * vec_load(rows + t->cell[0] * channels + c);
             for (int k = 1; k < taps_of(s, 2); k++)
-                y = vec_madd(vec_fill(t->weight[k]), vec_load(sums + t->cell[k] * channels + c), y);
-            vec_store(result + w * channels + c, y);
+                y = vec_madd(vec_fill(t->weight[k]), vec_load(rows + t->cell[k] * channels + c), y);
+            vec_store(result + w * step + c, y);
         }
     }
-    store_row(result, p->out[2], channels, p->y[4], s->to + n * p->y[0] + d * p->y[2] + h * p->y[3]);
+    if (!direct)
+        store_row(aside, p->out[2], channels, p->y[4], to);
 }
 
 static double work_of(const struct cnn_resize *p)
@@ -151,16 +161,10 @@ static double work_of(const struct cnn_resize *p)
     return (double)(p->n * p->c) * (double)max_long(in, out) * tap_count(p);
 }
 
-size_t FN(resize_forward_scratch)(const void *problem, int workers)
+static void forward(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run)
 {
-    struct resize s;
-    return place(&s, problem, NULL, workers);
-}
-
-void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run *run)
-{
-    const struct resize s = start(problem, array[0], array[1], run->scratch, run->workers);
-    cnn_parallel_for(run, s.p->n * s.p->out[0] * s.p->out[1], work_of(s.p), resize_row, (void *)&s);
+    const struct resize s = start(p, x, y, run->scratch, run->workers);
+    cnn_parallel_for(run, p->n * p->out[0] * p->out[1], work_of(p), resize_row, (void *)&s);
 }
 
 /* A row of dx gathers the rows of dy that read it, in order. */
@@ -203,14 +207,75 @@ static void resize_backward_row(void *context, long row, int worker)
     store_row(dx, p->in[2], channels, p->x[4], s->to + n * p->x[0] + d * p->x[2] + h * p->x[3]);
 }
 
-size_t FN(resize_backward_scratch)(const void *problem, int workers)
+static void backward(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run)
 {
-    struct resize s;
-    return place(&s, problem, NULL, workers);
+    const struct resize s = start(p, dy, dx, run->scratch, run->workers);
+    cnn_parallel_for(run, p->n * p->in[0] * p->in[1], work_of(p), resize_backward_row, (void *)&s);
+}
+
+static int together(const struct cnn_resize *p) { return p->c == 1 || (p->x[1] == 1 && p->y[1] == 1); }
+
+static struct cnn_resize part_of(const struct cnn_resize *p, long channels)
+{
+    struct cnn_resize part = *p;
+    part.n = 1, part.c = channels;
+    dense_strides(p->in, channels, part.x);
+    dense_strides(p->out, channels, part.y);
+    return part;
+}
+
+static void forward_planes(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
+{
+    (void)n, (void)c;
+    const struct cnn_resize part = part_of(s->context, channels);
+    forward(&part, from, to, run);
+}
+
+static void backward_planes(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
+{
+    (void)n, (void)c;
+    const struct cnn_resize part = part_of(s->context, channels);
+    backward(&part, from, to, run);
+}
+
+static struct planes describe(const struct cnn_resize *p, int is_backward)
+{
+    const struct cnn_resize part = part_of(p, min_long(p->c, LANES));
+    const struct plane_image x = {p->in, p->x}, y = {p->out, p->y};
+    struct resize tables;
+    return (struct planes){.n = p->n, .c = p->c, .in = is_backward ? y : x, .out = is_backward ? x : y, .context = p,
+                           .compute = is_backward ? backward_planes : forward_planes, .scratch = place(&tables, &part, NULL, 1), .work = 2 * work_of(p)};
+}
+
+static size_t scratch_of(const struct cnn_resize *p, int workers)
+{
+    struct resize tables;
+    const struct planes s = describe(p, 0); /* forward and backward need the same */
+    return together(p) ? place(&tables, p, NULL, workers) : FN(planes_scratch)(&s, workers);
+}
+
+static void run_planes(const struct cnn_resize *p, int is_backward, const real *from, real *to, struct cnn_run *run)
+{
+    struct planes s = describe(p, is_backward);
+    s.x = from, s.y = to;
+    FN(planes_run)(&s, run);
+}
+
+size_t FN(resize_forward_scratch)(const void *problem, int workers) { return scratch_of(problem, workers); }
+size_t FN(resize_backward_scratch)(const void *problem, int workers) { return scratch_of(problem, workers); }
+
+void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    if (together(problem))
+        forward(problem, array[0], array[1], run);
+    else
+        run_planes(problem, 0, array[0], array[1], run);
 }
 
 void FN(resize_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    const struct resize s = start(problem, array[0], array[1], run->scratch, run->workers);
-    cnn_parallel_for(run, s.p->n * s.p->in[0] * s.p->in[1], work_of(s.p), resize_backward_row, (void *)&s);
+    if (together(problem))
+        backward(problem, array[0], array[1], run);
+    else
+        run_planes(problem, 1, array[0], array[1], run);
 }

@@ -1,0 +1,61 @@
+/* pool_planes.c: pools of images whose channels are not neighbours in memory. */
+#include "planes.h"
+#include "pool.h"
+
+struct pool_planes {
+    const struct cnn_pool *p;
+    pool_function *function;
+    int from_input;
+    int64_t *index;
+};
+
+/* The pool of a few channels of one image. */
+static struct cnn_pool part_of(const struct cnn_pool *p, long channels)
+{
+    struct cnn_pool part = *p;
+    part.n = 1, part.c = channels;
+    dense_strides(p->in, channels, part.x);
+    dense_strides(p->out, channels, part.y);
+    return part;
+}
+
+static void compute(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
+{
+    const struct pool_planes *q = s->context;
+    const struct cnn_pool part = part_of(q->p, channels);
+    q->function(&part, from, to, q->index ? q->index + (n * s->c + c) * plane_cells(q->p->out) : NULL, run);
+}
+
+static struct planes describe(const struct pool_planes *q, pool_scratch_function *scratch)
+{
+    const struct cnn_pool *p = q->p, part = part_of(p, min_long(p->c, LANES));
+    const struct plane_image x = {p->in, p->x}, y = {p->out, p->y};
+    struct planes s = {.n = p->n, .c = p->c, .in = q->from_input ? x : y, .out = q->from_input ? y : x, .compute = compute, .context = q};
+    s.scratch = scratch(&part, 1);
+    s.work = (double)(p->n * p->c) * (double)(plane_cells(p->in) + plane_cells(p->out)) * 1.5;
+    return s;
+}
+
+static int together(const struct cnn_pool *p) { return p->c == 1 || (p->x[1] == 1 && p->y[1] == 1); }
+
+size_t FN(pool_scratch)(const struct cnn_pool *p, pool_scratch_function *scratch, int from_input, int workers)
+{
+    if (together(p))
+        return scratch(p, workers);
+    const struct pool_planes q = {p, NULL, from_input, NULL};
+    const struct planes s = describe(&q, scratch);
+    return FN(planes_scratch)(&s, workers);
+}
+
+void FN(pool_run)(const struct cnn_pool *p, pool_function *function, pool_scratch_function *scratch, int from_input, const real *from, real *to,
+                  int64_t *index, struct cnn_run *run)
+{
+    if (together(p)) {
+        function(p, from, to, index, run);
+        return;
+    }
+    const struct pool_planes q = {p, function, from_input, index};
+    struct planes s = describe(&q, scratch);
+    s.x = from, s.y = to;
+    FN(planes_run)(&s, run);
+}
