@@ -127,7 +127,11 @@ static int check_indices(const struct frame *f, const char *name, const struct c
     const npy_int64 *at = PyArray_DATA(index), cells = p->in[0] * p->in[1] * p->in[2];
     if (check_shape(f, name, index, nd, shape) < 0)
         return -1;
-    for (npy_intp i = 0; i < PyArray_SIZE(index); i++)
+    const npy_intp size = PyArray_SIZE(index);
+    npy_uint64 signs = 0;
+    for (npy_intp i = 0; i < size; i++) /* without a branch: most calls find nothing */
+        signs |= (npy_uint64)at[i] | ((npy_uint64)cells - 1 - (npy_uint64)at[i]);
+    for (npy_intp i = 0; signs >> 63 && i < size; i++)
         if (at[i] < 0 || at[i] >= cells) {
             refuse(f, PyExc_ValueError, "%s holds %lld at position %zd, expected 0 to %lld", name, (long long)at[i], (Py_ssize_t)i, (long long)cells - 1);
             return -1;

@@ -49,29 +49,81 @@ static long tap_cells(const struct cnn_pool *p, long tap)
     return (d * p->dilation[0] * p->in[1] + h * p->dilation[1]) * p->in[2] + w * p->dilation[2];
 }
 
-/* One vector of channels of one output cell, and the numbers of the taps that won. `valid` lanes exist. */
-ALWAYS_INLINE void max_cell(const struct pool *s, const real *image, const struct range r[3], long c, long valid, real *y, bits *tap_of)
+/* The cells of a window that lie inside: where their channels begin, from the image's first cell, and their numbers as taps. */
+enum { NEAR = 64 };
+struct cells {
+    long count, at[NEAR];
+    bits tap[NEAR];
+};
+
+static long cell_at(const struct cnn_pool *p, const struct range r[3], long d, long h, long w)
 {
-    const struct cnn_pool *p = s->p;
-    vec best = {0};
-    mask which = {0};
-    for (long d = r[0].begin, any = 0; d < r[0].end; d++)
+    return (r[0].first + d * p->dilation[0]) * p->x[2] + (r[1].first + h * p->dilation[1]) * p->x[3] + (r[2].first + w * p->dilation[2]) * p->x[4];
+}
+
+static void find_cells(const struct cnn_pool *p, const struct range r[3], struct cells *cells)
+{
+    long count = 0;
+    for (long d = r[0].begin; d < r[0].end; d++)
         for (long h = r[1].begin; h < r[1].end; h++)
-            for (long w = r[2].begin; w < r[2].end; w++, any = 1) {
-                const real *at = image + (r[0].first + d * p->dilation[0]) * p->x[2] + (r[1].first + h * p->dilation[1]) * p->x[3] +
-                                 (r[2].first + w * p->dilation[2]) * p->x[4] + c;
-                const vec x = valid == LANES ? vec_load(at) : vec_load_part(at, valid);
-                const mask better = (x > best) | ((x != x) & (best == best)) | ((mask){0} - (any == 0));
-                best = vec_select(better, x, best);
-                if (tap_of) {
-                    const bits tap = (bits)((d * p->window[1] + h) * p->window[2] + w);
-                    which = (better & tap) | (~better & which);
-                }
+            for (long w = r[2].begin; w < r[2].end; w++, count++) {
+                cells->at[count] = cell_at(p, r, d, h, w);
+                cells->tap[count] = (bits)((d * p->window[1] + h) * p->window[2] + w);
             }
+    cells->count = count;
+}
+
+/* A later value wins where it is larger, or the first NaN. */
+ALWAYS_INLINE mask beats(vec x, vec best) { return (x > best) | ((x != x) & (best == best)); }
+
+ALWAYS_INLINE vec get(const real *p, long valid) { return valid == LANES ? vec_load(p) : vec_load_part(p, valid); }
+ALWAYS_INLINE void put(real *p, vec v, long valid)
+{
     if (valid == LANES)
-        vec_store(y, best);
+        vec_store(p, v);
     else
-        vec_store_part(y, best, valid);
+        vec_store_part(p, v, valid);
+}
+
+/* One vector of channels of one output cell: the maximum, and the number of the tap that won. `valid` lanes exist. */
+ALWAYS_INLINE void max_near(const struct cells *cells, const real *image, long valid, real *y, bits *tap_of)
+{
+    vec best = get(image + cells->at[0], valid);
+    if (!tap_of) {
+        mask nan = best != best;
+        for (long i = 1; i < cells->count; i++) {
+            const vec x = get(image + cells->at[i], valid);
+            nan |= x != x;
+            best = vec_select(best > x, best, x);
+        }
+        put(y, vec_select(nan, best + (vec)(nan | (mask)best), best), valid);
+        return;
+    }
+    mask which = (mask){0} + cells->tap[0];
+    for (long i = 1; i < cells->count; i++) {
+        const vec x = get(image + cells->at[i], valid);
+        const mask better = beats(x, best);
+        best = vec_select(better, x, best);
+        which = (better & cells->tap[i]) | (~better & which);
+    }
+    put(y, best, valid);
+    *(mask *)tap_of = which;
+}
+
+/* The same for a window of more cells than the list holds. */
+static void max_far(const struct cnn_pool *p, const struct range r[3], const real *image, long valid, real *y, bits *tap_of)
+{
+    vec best = get(image + cell_at(p, r, r[0].begin, r[1].begin, r[2].begin), valid);
+    mask which = (mask){0} + (bits)((r[0].begin * p->window[1] + r[1].begin) * p->window[2] + r[2].begin);
+    for (long d = r[0].begin; d < r[0].end; d++)
+        for (long h = r[1].begin; h < r[1].end; h++)
+            for (long w = r[2].begin; w < r[2].end; w++) {
+                const vec x = get(image + cell_at(p, r, d, h, w), valid);
+                const mask better = beats(x, best);
+                best = vec_select(better, x, best);
+                which = (better & (bits)((d * p->window[1] + h) * p->window[2] + w)) | (~better & which);
+            }
+    put(y, best, valid);
     if (tap_of)
         *(mask *)tap_of = which;
 }
@@ -109,11 +161,19 @@ static void max_row(void *context, long row, int worker)
     for (long w = 0; w < p->out[2]; w++) {
         r[2] = s->columns[w].taps;
         real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
-        long c = 0;
-        for (; c + LANES <= p->c; c += LANES)
-            max_cell(s, image, r, c, LANES, y + c, taps ? taps + w * room + c : NULL);
-        if (c < p->c)
-            max_cell(s, image, r, c, p->c - c, y + c, taps ? taps + w * room + c : NULL);
+        bits *tap = taps ? taps + w * room : NULL;
+        const long whole = p->c / LANES * LANES;
+        if ((r[0].end - r[0].begin) * (r[1].end - r[1].begin) * (r[2].end - r[2].begin) > NEAR) {
+            for (long c = 0; c < p->c; c += LANES)
+                max_far(p, r, image + c, min_long(LANES, p->c - c), y + c, tap ? tap + c : NULL);
+            continue;
+        }
+        struct cells cells;
+        find_cells(p, r, &cells);
+        for (long c = 0; c < whole; c += LANES)
+            max_near(&cells, image + c, LANES, y + c, tap ? tap + c : NULL);
+        if (whole < p->c)
+            max_near(&cells, image + whole, p->c - whole, y + whole, tap ? tap + whole : NULL);
     }
     if (taps)
         store_indices(s, taps, room, r[0], r[1], s->index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2]);
@@ -127,42 +187,51 @@ static void max_forward(const struct cnn_pool *p, const real *x, real *y, int64_
     cnn_parallel_for(run, rows_of(p, p->out), work_of(p), max_row, (void *)&s);
 }
 
-enum { SHARE = 64 }; /* channels of an image whose gradients go back in one block */
+enum { SHARE = 64, LINE = 64 / (int)sizeof(real) }; /* channels of an image whose gradients go back in one block, and in one cache line */
 
-/* Gradients of one image's channels go back in scan order of the outputs. Rows of dx are zeroed shortly before they are needed. */
+/* Of the flat plane's cell i: where its channels begin. dense: cells follow each other at one distance. */
+ALWAYS_INLINE long place_of(const struct cnn_pool *p, int dense, long i)
+{
+    return dense ? i * p->x[4] : i / p->in[2] / p->in[1] * p->x[2] + i / p->in[2] % p->in[1] * p->x[3] + i % p->in[2] * p->x[4];
+}
+
+static void zero_cells(const struct cnn_pool *p, int dense, long first, long last, long channels, real *image)
+{
+    for (long i = first; i < last; i++)
+        memset(image + place_of(p, dense, i), 0, (size_t)channels * sizeof(real));
+}
+
+/* Gradients of one image's channels go back in scan order of the outputs. Cells of dx are zeroed shortly before they are needed. */
 static void max_backward_channels(void *context, long block, int worker)
 {
     (void)worker;
     const struct pool *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
-    const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, end = min_long(p->c, begin + SHARE);
-    const int dense = p->x[3] == p->in[2] * p->x[4] && p->x[2] == p->in[1] * p->x[3]; /* cells at one distance */
+    const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
+    const int dense = (p->in[1] == 1 || p->x[3] == p->in[2] * p->x[4]) && (p->in[0] == 1 || p->x[2] == p->in[1] * p->in[2] * p->x[4]);
     const long plane = p->out[0] * p->out[1] * p->out[2], cells = p->in[0] * p->in[1] * p->in[2];
-    real *image = s->y + n * p->x[0];
-    long zeroed = 0; /* cells */
+    real *image = s->y + n * p->x[0] + begin;
+    long zeroed = 0;
     for (long d = 0; d < p->out[0]; d++)
         for (long h = 0; h < p->out[1]; h++) {
-            const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3];
-            const int64_t *row = s->index + n * p->c * plane + (d * p->out[1] + h) * p->out[2];
+            const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + begin;
+            const int64_t *row = s->index + (n * p->c + begin) * plane + (d * p->out[1] + h) * p->out[2];
             const struct range rd = taps_inside(p, 0, d), rh = taps_inside(p, 1, h);
-            long reach = ((rd.first + (rd.end - 1) * p->dilation[0]) * p->in[1] + rh.first + (rh.end - 1) * p->dilation[1] + 1) * p->in[2];
-            if (!dense || (d == p->out[0] - 1 && h == p->out[1] - 1))
-                reach = cells;
-            for (long c = begin; c < end; c++) /* indices of another call may point anywhere in the plane */
+            const long reach = ((rd.first + (rd.end - 1) * p->dilation[0]) * p->in[1] + rh.first + (rh.end - 1) * p->dilation[1] + 1) * p->in[2];
+            zero_cells(p, dense, zeroed, reach, channels, image);
+            zeroed = max_long(zeroed, reach);
+            for (long c0 = 0; c0 < channels; c0 += LINE) /* the cells of a line, before the next */
                 for (long w = 0; w < p->out[2]; w++)
-                    reach = max_long(reach, row[c * plane + w] + 1);
-            for (; zeroed < reach; zeroed++) {
-                const long at = dense ? zeroed * p->x[4]
-                                      : zeroed / p->in[2] / p->in[1] * p->x[2] + zeroed / p->in[2] % p->in[1] * p->x[3] + zeroed % p->in[2] * p->x[4];
-                memset(image + at + begin, 0, (size_t)(end - begin) * sizeof(real));
-            }
-            for (long c = begin; c < end; c++)
-                for (long w = 0; w < p->out[2]; w++) {
-                    const long i = row[c * plane + w];
-                    const long at = dense ? i * p->x[4] : i / p->in[2] / p->in[1] * p->x[2] + i / p->in[2] % p->in[1] * p->x[3] + i % p->in[2] * p->x[4];
-                    image[at + c] += dy[w * p->y[4] + c];
-                }
+                    for (long c = c0; c < min_long(channels, c0 + LINE); c++) {
+                        const long i = row[c * plane + w];
+                        if (i >= zeroed) { /* the indices of another call may point anywhere in the plane */
+                            zero_cells(p, dense, zeroed, i + 1, channels, image);
+                            zeroed = i + 1;
+                        }
+                        image[place_of(p, dense, i) + c] += dy[w * p->y[4] + c];
+                    }
         }
+    zero_cells(p, dense, zeroed, cells, channels, image);
 }
 
 static void max_backward(const struct cnn_pool *p, const real *dy, real *dx, int64_t *index, struct cnn_run *run)
