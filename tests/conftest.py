@@ -17,6 +17,13 @@ def rng(request):
     return np.random.default_rng([ord(c) for c in request.node.name])
 
 
+@pytest.fixture
+def budget():
+    """How many cases to try: few in the suite, all where CNNPY_TIER=full (what CI adds)."""
+    full_tier = os.environ.get("CNNPY_TIER", "quick") == "full"
+    return lambda quick, full: full if full_tier else quick
+
+
 @pytest.fixture(params=VARIANTS)
 def isa(request):
     """Runs a test once for every instruction set of this machine."""

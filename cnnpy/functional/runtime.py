@@ -8,6 +8,7 @@ from cnnpy import _core
 __all__ = [
     "config",
     "fma_probe",
+    "memory_peak",
     "num_threads",
     "precision",
     "set_memory_limit",
@@ -76,6 +77,11 @@ def set_memory_limit(nbytes):
 def trim_memory():
     """Gives kept buffers back to the system; returns their bytes."""
     return _core.trim_memory()
+
+
+def memory_peak():
+    """Bytes of results and scratch that were in use at most since this was last called."""
+    return _core.memory_peak()
 
 
 def config():

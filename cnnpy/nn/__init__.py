@@ -2,7 +2,7 @@
 
 from cnnpy.nn import init
 from cnnpy.nn.activation import LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
-from cnnpy.nn.containers import Flatten, Lambda, ModuleList, Sequential
+from cnnpy.nn.containers import Concat, Flatten, Lambda, ModuleList, Residual, Sequential
 from cnnpy.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from cnnpy.nn.linear import Linear
 from cnnpy.nn.loss import CrossEntropyLoss
@@ -14,6 +14,7 @@ from cnnpy.nn.pool import __all__ as _pools
 from cnnpy.nn.resize import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
 
 __all__ = [
+    "Concat",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -32,6 +33,7 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",

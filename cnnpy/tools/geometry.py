@@ -158,7 +158,7 @@ def receptive_field(model, input_shape):
     Parameters
     ----------
     model : cnnpy.nn.Module
-        A layer, or a Sequential of layers and Sequentials.
+        A layer, or layers joined by Sequential, Residual and Concat; of parallel paths the one that sees most counts.
     input_shape : tuple of int
         (C, spatial) of one sample; tells the number of axes.
 
@@ -169,7 +169,7 @@ def receptive_field(model, input_shape):
     Notes
     -----
     From r = 1, j = 1, start = 0, each layer: ``r += (E - 1) j; start += ((E - 1)/2 - before) j; j *= stride``, E the window's extent;
-    transposed: first ``j /= stride``. Of parallel branches the largest field counts.
+    transposed: first ``j /= stride``. Paths that meet must have the same stride; the path of the largest field gives size and start.
 
     References
     ----------
@@ -188,6 +188,20 @@ def receptive_field(model, input_shape):
                 if not goes_on:
                     return state, False
             return state, True
+        if isinstance(layer, (nn.Residual, nn.Concat)):
+            if isinstance(layer, nn.Residual):
+                paths = [("body", layer.body), *([("shortcut", layer.shortcut)] if layer.shortcut is not None else [])]
+            else:
+                paths = list(layer.named_children())
+            ends = [walk(child, f"{name}.{path}" if name else path, state) for path, child in paths]
+            if isinstance(layer, nn.Residual) and layer.shortcut is None:
+                ends.append((state, True))
+            states = [end for end, _ in ends]
+            if any(a[1] != b[1] for s in states for a, b in zip(s, states[0], strict=True)):
+                raise ValueError(f"receptive_field: the paths of {name or type(layer).__name__} have different strides, expected the same")
+            joined = [max(axis, key=lambda a: a[0]) for axis in zip(*states, strict=True)]
+            rows.append((name or type(layer).__name__, type(layer).__name__, joined))
+            return joined, all(goes_on for _, goes_on in ends)
         if isinstance(layer, (nn.Flatten, nn.Linear, nn.GlobalAvgPool, nn.GlobalMaxPool)) or "Adaptive" in type(layer).__name__:
             return state, False
         geometry = _geometry(layer, rank)
@@ -195,7 +209,9 @@ def receptive_field(model, input_shape):
             state = _step(state, geometry)
             rows.append((name or type(layer).__name__, type(layer).__name__, state))
         elif layer._modules:
-            raise ValueError(f"receptive_field: {type(layer).__name__} has parts whose order is not known, expected layers and Sequentials")
+            raise ValueError(
+                f"receptive_field: {type(layer).__name__} has parts whose order is not known, expected layers, Sequential, Residual and Concat"
+            )
         return state, True
 
     state, _ = walk(model, "", [(1, 1, 0.0)] * rank)

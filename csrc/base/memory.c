@@ -15,7 +15,7 @@ struct kept {
 };
 
 static struct kept *free_list[CLASSES];
-static size_t kept_bytes, used_bytes, limit_bytes;
+static size_t kept_bytes, used_bytes, peak_bytes, limit_bytes;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
@@ -51,6 +51,12 @@ static int class_of(size_t bytes, size_t *capacity)
     return (power - 10) * 4 + (int)quarters - 4;
 }
 
+static void use(size_t bytes) /* while the lock is held */
+{
+    used_bytes += bytes;
+    peak_bytes = used_bytes > peak_bytes ? used_bytes : peak_bytes;
+}
+
 static size_t cap(void)
 {
     const size_t quarter = cnn_machine()->memory / 4;
@@ -76,7 +82,7 @@ void *cnn_acquire(size_t bytes, size_t *capacity)
     if (buffer) {
         free_list[class] = buffer->next;
         kept_bytes -= *capacity;
-        used_bytes += *capacity;
+        use(*capacity);
     }
     let_go();
     if (buffer)
@@ -87,7 +93,7 @@ void *cnn_acquire(size_t bytes, size_t *capacity)
         buffer = cnn_system_allocate(alignment, *capacity);
     if (buffer) {
         hold();
-        used_bytes += *capacity;
+        use(*capacity);
         let_go();
     }
     return buffer;
@@ -145,3 +151,12 @@ static size_t read_locked(const size_t *value)
 
 size_t cnn_memory_kept(void) { return read_locked(&kept_bytes); }
 size_t cnn_memory_used(void) { return read_locked(&used_bytes); }
+
+size_t cnn_memory_peak(void)
+{
+    hold();
+    const size_t peak = peak_bytes;
+    peak_bytes = used_bytes;
+    let_go();
+    return peak;
+}

@@ -67,6 +67,13 @@ static PyObject *set_memory_limit(PyObject *module, PyObject *const *args, Py_ss
     Py_RETURN_NONE;
 }
 
+/* memory_peak() -> the most bytes in use since the last call of this */
+static PyObject *memory_peak(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module, (void)args, (void)n;
+    return PyLong_FromSize_t(cnn_memory_peak());
+}
+
 static PyObject *trim_memory(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module, (void)args, (void)n;
@@ -106,6 +113,6 @@ static PyObject *probe(PyObject *module, PyObject *const *args, Py_ssize_t n)
 
 PyMethodDef system_methods[] = {
     METHOD(num_threads, "-> threads a call may use"), METHOD(set_num_threads, "n"), METHOD(configuration, "-> dict"),
-    METHOD(choose_isa, "name"), METHOD(set_memory_limit, "bytes or None"), METHOD(trim_memory, "-> bytes freed"),
+    METHOD(choose_isa, "name"), METHOD(set_memory_limit, "bytes or None"), METHOD(memory_peak, "-> most bytes in use since the last call"), METHOD(trim_memory, "-> bytes freed"),
     METHOD(probe, "rounds -> multiply-adds done"),
     METHOD(entry_names, "-> the kernel entries of ops.def"), {NULL, NULL, 0, NULL}};

@@ -18,6 +18,8 @@ struct plan {
     int one_run;               /* a row of taps is one run of channels in memory */
     int direct;                /* filters are neighbours in y: tiles store there */
     int pack_late;             /* one box: a panel serves once, and is packed in a cache just before */
+    long pass_groups, pass_panels; /* that are packed at once; the rest follows in further passes */
+    long first_group, groups, first_panel, count; /* of the pass at work */
     struct pitch pitch;        /* of the box of a full chunk */
     real *packed, *bias_packed;
     char *worker;              /* per-worker scratch */
@@ -47,14 +49,19 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     const double room = (double)cnn_machine()->l2 / 2 / sizeof(real);
     s->boxes = FN(cut_boxes)(w, 512, chunk, room);
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
+    /* Packed weights take at most PACKED bytes: some panels, or some groups, at a time. */
+    const long panel_bytes = max_long(1, s->panel_size * (long)sizeof(real)), most = max_long(1, PACKED / panel_bytes);
+    s->pack_late = s->boxes.total == 1;
+    s->pass_panels = p->groups > 1 || s->pack_late ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
+    s->pass_groups = s->pack_late ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
     /* Boxes alone may be too few to keep every core busy: then several blocks share a box, each with some of the panels. */
     const long spatial = max_long(1, s->boxes.total * p->groups);
     const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
-    s->slices = min_long(s->panels, max_long(1, divide_up(16, spatial)));
-    while (s->slices > 1 && panel_work * (double)(s->panels / s->slices) < 1e6)
+    s->slices = min_long(s->pass_panels, max_long(1, divide_up(16, spatial)));
+    while (s->slices > 1 && panel_work * (double)(s->pass_panels / s->slices) < 1e6)
         s->slices--;
-    s->together = s->panels ? divide_up(s->panels, max_long(1, s->slices)) : 0;
-    s->slices = s->panels ? divide_up(s->panels, s->together) : 0;
+    s->together = s->panels ? divide_up(s->pass_panels, max_long(1, s->slices)) : 0;
+    s->slices = s->panels ? divide_up(s->pass_panels, s->together) : 0;
 
     int padded = 0;
     for (int a = 0; a < 3; a++)
@@ -66,10 +73,9 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
         s->one_run = 0;
     s->pitch = FN(box_pitch)(w, s->boxes.size[0], s->boxes.size + 1, s->one_run ? chunk : roomy_pixel(chunk));
 
-    s->pack_late = s->boxes.total == 1;
     s->slice_bytes = s->pack_late ? aligned((size_t)(s->taps * chunk * TILE_WIDTH) * sizeof(real)) : 0;
     s->packed = (real *)scratch;
-    size_t bytes = s->pack_late ? 0 : aligned((size_t)(p->groups * s->panels * s->panel_size) * sizeof(real));
+    size_t bytes = s->pack_late ? 0 : aligned((size_t)(s->pass_groups * s->pass_panels * s->panel_size) * sizeof(real));
     s->bias_packed = (real *)(scratch + bytes);
     bytes += aligned((size_t)(p->groups * s->panels * TILE_WIDTH) * sizeof(real));
     s->worker = scratch + bytes;
@@ -81,16 +87,22 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     return bytes + (size_t)workers * s->worker_bytes;
 }
 
-/* Packs panel `block` of the weights, chunk after chunk, and its bias. */
+/* Where panel `panel` of `group` stands among those packed for this pass. */
+static real *packed_panel(const struct plan *s, long group, long panel)
+{
+    return s->packed + ((group - s->first_group) * s->count + panel - s->first_panel) * s->panel_size;
+}
+
+/* Packs panel `block` of the pass, chunk after chunk, and its bias. */
 static void pack_panel(void *context, long block, int worker)
 {
     (void)worker;
     const struct plan *s = context;
     const struct product *p = s->p;
-    const long group = block / s->panels, panel = block % s->panels, width = panel_width(p, panel);
+    const long group = s->first_group + block / s->count, panel = s->first_panel + block % s->count, width = panel_width(p, panel);
     for (long c0 = 0; !s->pack_late && c0 < p->in.channels; c0 += CHUNK)
         FN(pack_weights)(p, s->w, group, panel, c0, min_long(CHUNK, p->in.channels - c0),
-                         s->packed + (group * s->panels + panel) * s->panel_size + c0 * s->taps * width);
+                         packed_panel(s, group, panel) + c0 * s->taps * width);
     real *bias = s->bias_packed + (group * s->panels + panel) * TILE_WIDTH;
     for (long j = 0; j < width; j++)
         bias[j] = s->bias && panel * TILE_WIDTH + j < p->filters ? s->bias[group * p->filters + panel * TILE_WIDTH + j] : 0;
@@ -139,10 +151,12 @@ static void compute_block(void *context, long block, int worker)
     const struct plan *s = context;
     const struct product *p = s->p;
     const struct windows *w = &p->in;
-    const long slice = block % s->slices, group = block / s->slices % p->groups;
-    const struct box box = FN(box_at)(w, &s->boxes, block / s->slices / p->groups);
+    const long slice = block % s->slices, group = s->first_group + block / s->slices % s->groups;
+    const struct box box = FN(box_at)(w, &s->boxes, block / s->slices / s->groups);
     const long cells = box.images * box.size[0] * box.size[1] * box.size[2];
-    const long first = slice * s->together, last = min_long(s->panels, first + s->together);
+    const long first = s->first_panel + slice * s->together, last = min_long(s->first_panel + s->count, first + s->together);
+    if (first >= last)
+        return;
     const struct cut cut = cut_rows(cells);
     real *y = s->y + group * p->y_group;
 
@@ -178,7 +192,7 @@ static void compute_block(void *context, long block, int worker)
             real *beside = aside + (panel - first) * s->cells * TILE_WIDTH;
             if (s->pack_late)
                 FN(pack_weights)(p, s->w, group, panel, c0, channels, packed);
-            t.b = s->pack_late ? packed : s->packed + number * s->panel_size + c0 * s->taps * width;
+            t.b = s->pack_late ? packed : packed_panel(s, group, panel) + c0 * s->taps * width;
             t.valid = s->direct ? valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
@@ -207,7 +221,12 @@ void FN(product_run)(const struct product *p, const real *x, const real *w, cons
     struct plan s;
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.w = w, s.bias = bias, s.y = y;
-    const double weights = (double)(p->groups * s.panels) * (double)s.panel_size;
-    cnn_parallel_for(run, p->groups * s.panels, s.pack_late ? (double)(p->groups * p->filters) : weights, pack_panel, &s);
-    cnn_parallel_for(run, s.boxes.total * s.slices * p->groups, weights * (double)(s.boxes.total * s.cells) / 50, compute_block, &s);
+    for (s.first_group = 0; s.first_group < p->groups; s.first_group += s.pass_groups)
+        for (s.first_panel = 0; s.first_panel < s.panels; s.first_panel += s.pass_panels) {
+            s.groups = min_long(s.pass_groups, p->groups - s.first_group);
+            s.count = min_long(s.pass_panels, s.panels - s.first_panel);
+            const double weights = (double)(s.groups * s.count) * (double)s.panel_size;
+            cnn_parallel_for(run, s.groups * s.count, s.pack_late ? (double)(s.groups * p->filters) : weights, pack_panel, &s);
+            cnn_parallel_for(run, s.boxes.total * s.slices * s.groups, weights * (double)(s.boxes.total * s.cells) / 50, compute_block, &s);
+        }
 }

@@ -10,7 +10,7 @@
 #include "../base/parallel.h"
 #include "box.h"
 
-enum { CHUNK = 256 };
+enum { CHUNK = 256, PACKED = 4 << 20 }; /* channels of a chunk; bytes of weights that are packed at once */
 
 struct product {
     struct windows in; /* channels: those of one group */

@@ -102,3 +102,30 @@ def test_init_functions():
     np.testing.assert_allclose(q @ q.T, np.eye(6), atol=1e-12)
     with pytest.raises(ValueError, match="at least two axes"):
         nn.init.lecun_normal_(np.zeros(3))
+
+
+def test_residual_adds_and_checks_shapes(rng):
+    x = rng.normal(size=(2, 3, 5, 5)).astype(np.float32)
+    body = nn.Conv2d(3, 3, 3, padding=1, rng=0)
+    np.testing.assert_array_equal(nn.Residual(body)(x).detach(), body(x).detach() + x)
+    zero = nn.Conv2d(3, 3, 3, padding=1, rng=0)
+    for p in zero.parameters():
+        p.data[...] = 0
+    identity = nn.Residual(zero, activation=nn.ReLU())
+    np.testing.assert_array_equal(identity(np.abs(x)).detach(), np.abs(x))
+    np.testing.assert_array_equal(identity(x).detach(), np.maximum(x, 0))
+    wider = nn.Residual(nn.Conv2d(3, 6, 3, stride=2, padding=1, rng=0), nn.Conv2d(3, 6, 1, stride=2, rng=1))
+    assert wider(x).shape == (2, 6, 3, 3) and len(wider.state_dict()) == 4
+    with pytest.raises(ValueError, match=r"Residual: body gives shape \(2, 6, 5, 5\) and the shortcut \(2, 3, 5, 5\)"):
+        nn.Residual(nn.Conv2d(3, 6, 1))(x)
+    with pytest.raises(TypeError, match="Residual: body is function, expected a Module"):
+        nn.Residual(lambda v: v)
+
+
+def test_concat_joins_channels(rng):
+    x = rng.normal(size=(2, 3, 5, 5)).astype(np.float32)
+    a, b = nn.Conv2d(3, 4, 1, rng=0), nn.Conv2d(3, 2, 3, padding=1, rng=1)
+    y = nn.Concat(a, b)(x)
+    np.testing.assert_array_equal(y.detach(), np.concatenate([a(x).detach(), b(x).detach()], axis=1))
+    with pytest.raises(ValueError, match="Concat: no modules given"):
+        nn.Concat()
