@@ -21,6 +21,11 @@ LARGE = {
     "grouped": ((3, 32, 24, 24), (64, 8, 3, 3), {"groups": 4}),
     "strided": ((3, 48, 31, 31), (48, 48, 3, 3), {"stride": 2, "padding": 1}),
     "pointwise": ((8, 128, 14, 14), (96, 128, 1, 1), {}),
+    "weights packed in passes": ((1, 300, 18, 18), (500, 300, 3, 3), {"padding": 1, "algorithm": "direct"}),
+    "winograd, all weights at once": ((2, 40, 57, 58), (70, 40, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd, weights in slices": ((3, 300, 14, 14), (100, 300, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd, small tiles": ((1, 33, 7, 7), (35, 33, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "depthwise": ((4, 70, 40, 40), (70, 1, 3, 3), {"padding": 1, "groups": 70}),
 }
 
 
