@@ -1,8 +1,9 @@
 /* parallel.c: the thread pool behind cnn_parallel_for.
  *
- * A loop is published as a ticket, (generation << 32 | next block). A worker claims a block by compare-and-swap, which
- * fails once the generation has moved on, so a late worker can neither take nor lose a block of another loop; the fields of
- * the loop are only trusted after such a claim succeeded. The caller works too and leaves when all blocks are done.
+ * A loop is published as a ticket, (generation << 32 | next claim). A worker claims a block by compare-and-swap, which
+ * fails once the ticket has moved on; the fields of the loop are only trusted after such a claim succeeded. Before the fields
+ * of the next loop are written the ticket says that nothing is left (EXHAUSTED), so that a late worker can neither take a
+ * block of a loop that is only half described nor count one as done. The caller works too and leaves when all blocks are done.
  * Workers spin briefly for the next loop, then sleep. A caller that finds the pool taken, or is itself inside a block, runs
  * its blocks alone. After fork the child starts with an empty pool. */
 #define _GNU_SOURCE
@@ -53,7 +54,8 @@ int (*cnn_thread_create)(void *(*)(void *), void *) = create_thread;
 
 #define LOAD(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
-#define STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define EXHAUSTED 0xffffffffu /* above every number of claims */
 
 static inline void relax(void)
 {
@@ -71,10 +73,10 @@ static void work(uint64_t generation, int worker, struct cnn_run *run)
         uint64_t ticket = LOAD(&pool.ticket);
         if (ticket >> 32 != generation)
             return;
-        const int64_t claims = PEEK(&pool.claims), claim = (int64_t)(ticket & 0xffffffff);
-        const int64_t blocks = PEEK(&pool.blocks), grain = PEEK(&pool.grain);
-        cnn_block *fn = PEEK(&pool.fn);
-        void *context = PEEK(&pool.context);
+        const int64_t claims = LOAD(&pool.claims), claim = (int64_t)(ticket & 0xffffffff);
+        const int64_t blocks = LOAD(&pool.blocks), grain = LOAD(&pool.grain);
+        cnn_block *fn = LOAD(&pool.fn);
+        void *context = LOAD(&pool.context);
         if (claim >= claims)
             return;
         if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
@@ -189,6 +191,7 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
     if (pool.started + 1 < run->workers)
         start_workers(run->workers);
     const uint64_t generation = (PEEK(&pool.ticket) >> 32) + 1;
+    __atomic_exchange_n(&pool.ticket, (generation - 1) << 32 | EXHAUSTED, __ATOMIC_SEQ_CST);
     STORE(&pool.claims, claims);
     STORE(&pool.blocks, blocks);
     STORE(&pool.grain, grain);

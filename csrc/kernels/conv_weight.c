@@ -132,7 +132,7 @@ static void copy_channels(const struct plan *s, const struct part *part, long gr
         return;
     }
     const struct pitch pitch = part->pixel;
-    const long width = pitch.row, rows = pitch.plane / width, planes = pitch.image / pitch.plane, whole = part->box.images * pitch.image - 1;
+    const long width = pitch.row, rows = pitch.plane / width, planes = pitch.image / pitch.plane, all = part->box.images * pitch.image;
     for (long n = 0; n < part->box.images; n++)
         for (long d = 0; d < planes; d++)
             for (long h = 0; h < rows; h++) {
@@ -142,11 +142,12 @@ static void copy_channels(const struct plan *s, const struct part *part, long gr
                     const long c = cut_begin(s->x_cut, panel) - begin, height = cut_height(s->x_cut, panel);
                     const real *from = row + c;
                     real *next = to + c * s->pixels + at * height;
-                    const long vectors = min_long(width, whole - at); /* the last pixel must not write beyond itself */
+                    /* Whole vectors reach into the next pixels, which are written later; the last pixels of all must not. */
+                    const long beyond = divide_up(round_up(height, LANES) - height, height), vectors = min_long(width, max_long(0, all - beyond - at));
                     for (long i = 0; i < vectors; i++, from += room, next += height)
                         for (long j = 0; j < height; j += LANES)
                             vec_store(next + j, vec_load(from + j));
-                    if (vectors < width)
+                    for (long i = vectors; i < width; i++, from += room, next += height)
                         for (long j = 0; j < height; j++)
                             next[j] = from[j];
                 }
