@@ -245,7 +245,7 @@ def main(argv=None):
     args = _parser().parse_args(argv)
     try:
         return args.function(args) or 0
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError) as error:
         print(f"cnnpy {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

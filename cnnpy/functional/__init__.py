@@ -22,8 +22,12 @@ from cnnpy.functional.conv_transpose import *  # noqa: F403
 from cnnpy.functional.conv_transpose import __all__ as _conv_transpose
 from cnnpy.functional.dense import *  # noqa: F403
 from cnnpy.functional.dense import __all__ as _dense
+from cnnpy.functional.dropout import *  # noqa: F403
+from cnnpy.functional.dropout import __all__ as _dropout
 from cnnpy.functional.loss import *  # noqa: F403
 from cnnpy.functional.loss import __all__ as _loss
+from cnnpy.functional.norm import *  # noqa: F403
+from cnnpy.functional.norm import __all__ as _norm
 from cnnpy.functional.pad import *  # noqa: F403
 from cnnpy.functional.pad import __all__ as _pad
 from cnnpy.functional.pool import *  # noqa: F403
@@ -33,4 +37,17 @@ from cnnpy.functional.pool_more import __all__ as _pool_more
 from cnnpy.functional.resize import *  # noqa: F403
 from cnnpy.functional.resize import __all__ as _resize
 
-__all__ = [*_activation, *_array.__all__, *_conv, *_conv_transpose, *_dense, *_loss, *_pad, *_pool, *_pool_more, *_resize]
+__all__ = [
+    *_activation,
+    *_array.__all__,
+    *_conv,
+    *_conv_transpose,
+    *_dense,
+    *_dropout,
+    *_loss,
+    *_norm,
+    *_pad,
+    *_pool,
+    *_pool_more,
+    *_resize,
+]

@@ -5,14 +5,28 @@ from cnnpy.autograd import operation
 from cnnpy.functional._pair import single
 
 __all__ = [
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
+    "hardtanh",
+    "hardtanh_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -172,3 +186,115 @@ def log_softmax_backward(dy, x, *, axis=-1, cache=None, needs=None):
         needs,
         lambda: _core.log_softmax_backward(dy, _core.log_softmax_forward(x, axis) if cache is None else cache, axis),
     )
+
+
+def _define(name, summary, formula, slope, options=(), reference="", entry=None):
+    """An element-wise function of x and its pair; options: (name, default, meaning)."""
+    forward_entry, backward_entry = (getattr(_core, f"{entry or name}_{way}") for way in ("forward", "backward"))
+    fixed = {"relu6": (0.0, 6.0)}.get(name)
+    defaults = {n: default for n, default, _ in options}
+
+    def numbers(given):
+        values = fixed or tuple(given[n] for n, _, _ in options)
+        return () if not values else (*values, 0.0)[:2] if len(values) < 2 else values
+
+    def forward(x, *, out=None, **given):
+        return forward_entry(x, out, *numbers(_options(name, given, defaults)))
+
+    def backward(dy, x, *, cache=None, needs=None, **given):
+        values = numbers(_options(f"{name}_backward", given, defaults))
+        return single(f"{name}_backward", call.operation.Gradients, needs, lambda: backward_entry(dy, x, *values))
+
+    listed = "".join(f"{n} : float, {default} by default\n    {meaning}\n" for n, default, meaning in options)
+    forward.__name__ = forward.__qualname__ = name
+    forward.__doc__ = (
+        f"{summary}\n\nParameters\n----------\nx : array_like, any shape\n{listed}out : ndarray, optional\n\nReturns\n-------\n"
+        f"ndarray, the shape of x\n\nNotes\n-----\n``y = {formula}``; its slope is ``{slope}``. NaN stays NaN.\n"
+    ) + (f"\nReferences\n----------\n{reference}\n" if reference else "")
+    backward.__name__ = backward.__qualname__ = f"{name}_backward"
+    backward.__doc__ = f"Gradient of :func:`{name}`: ``dx = dy * ({slope})``."
+    call = operation("x")(forward)
+    call.backward(backward)
+    return call, backward
+
+
+def _options(function, given, defaults):
+    for n in given:
+        if n not in defaults:
+            raise TypeError(f"{function}: unexpected option {n!r}")
+    return {**defaults, **given}
+
+
+relu6, relu6_backward = _define("relu6", "Rectifier that stops at 6.", "min(max(x, 0), 6)", "1 where 0 < x < 6, else 0")
+hardtanh, hardtanh_backward = _define(
+    "hardtanh",
+    "Clips to a range.",
+    "min(max(x, min_val), max_val)",
+    "1 strictly inside, else 0",
+    (("min_val", -1.0, "Lower end."), ("max_val", 1.0, "Upper end.")),
+)
+leaky_relu, leaky_relu_backward = _define(
+    "leaky_relu",
+    "Rectifier that lets a little of the negative side through.",
+    "x if x > 0 else negative_slope * x",
+    "1 if x > 0 else negative_slope",
+    (("negative_slope", 0.01, "Slope of the negative side."),),
+)
+elu, elu_backward = _define(
+    "elu",
+    "Exponential linear unit.",
+    "x if x > 0 else alpha * (e^x - 1)",
+    "1 if x > 0 else alpha * e^x",
+    (("alpha", 1.0, "Minus the limit at -infinity."),),
+    "D. Clevert, T. Unterthiner, S. Hochreiter, Fast and accurate deep network learning by exponential linear units, 2016.",
+)
+silu, silu_backward = _define(
+    "silu",
+    "Sigmoid linear unit, within 6 ulp.",
+    "x * s, s = sigmoid(x)",
+    "s * (1 + x * (1 - s))",
+    (),
+    "P. Ramachandran, B. Zoph, Q. Le, 2017.",
+)
+softplus, softplus_backward = _define(
+    "softplus", "Smooth rectifier, stable on both sides, without a threshold.", "log(1 + e^x)", "sigmoid(x)"
+)
+
+
+def _gelu_entry(function, approximate, way):
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"{function}: approximate is {approximate!r}, expected 'none' or 'tanh'")
+    return getattr(_core, f"gelu_{way}" if approximate == "none" else f"gelu_tanh_{way}")
+
+
+@operation("x")
+def gelu(x, *, approximate="none", out=None):
+    """Gaussian error linear unit, within ``4 u |x|`` (u the unit roundoff).
+
+    Parameters
+    ----------
+    x : array_like, any shape
+    approximate : {'none', 'tanh'}
+        The exact form, or the one with tanh.
+    out : ndarray, optional
+
+    Returns
+    -------
+    ndarray, the shape of x
+
+    Notes
+    -----
+    ``y = x Phi(x)``, Phi the normal distribution; 'tanh': ``y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+
+    References
+    ----------
+    D. Hendrycks, K. Gimpel, Gaussian error linear units, 2016.
+    """
+    return _gelu_entry("gelu", approximate, "forward")(x, out)
+
+
+@gelu.backward
+def gelu_backward(dy, x, *, approximate="none", cache=None, needs=None):
+    """Gradient of :func:`gelu`: ``dx = dy (Phi(x) + x phi(x))``, phi the normal density; of the tanh form its own derivative."""
+    entry = _gelu_entry("gelu_backward", approximate, "backward")
+    return single("gelu_backward", gelu.operation.Gradients, needs, lambda: entry(dy, x))

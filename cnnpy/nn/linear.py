@@ -1,10 +1,10 @@
-"""Dense layers."""
+"""Dense layers and tables."""
 
 from cnnpy import functional as F
 from cnnpy.nn.init import fan_in_uniform, generator
 from cnnpy.nn.module import Module, Parameter
 
-__all__ = ["Linear"]
+__all__ = ["Embedding", "Linear"]
 
 
 class Linear(Module):
@@ -22,3 +22,18 @@ class Linear(Module):
 
     def extra_repr(self):
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+
+
+class Embedding(Module):
+    """:func:`cnnpy.embedding` with a table (num_embeddings, embedding_dim) of standard normal numbers."""
+
+    def __init__(self, num_embeddings, embedding_dim, *, rng=None, dtype="float32"):
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.weight = Parameter(generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype))
+
+    def forward(self, indices):
+        return F.embedding(indices, self.weight)
+
+    def extra_repr(self):
+        return f"{self.num_embeddings}, {self.embedding_dim}"

@@ -1,13 +1,13 @@
-"""SGD, Adam and AdamW."""
+"""SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, and clipping."""
 
 import math
 
 import numpy as np
 
 from cnnpy.autograd import Tensor
-from cnnpy.functional.update import adam_update, sgd_update
+from cnnpy.functional.update import adadelta_update, adagrad_update, adam_update, rmsprop_update, scale, sgd_update, sum_squares
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "clip_grad_norm"]
 
 
 def _number(function, name, value, low, high):
@@ -186,3 +186,113 @@ class AdamW(Adam):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """Divides by a running root mean square: ``v = alpha v + (1 - alpha) g^2``, ``w -= lr g / (sqrt(v) + eps)``.
+
+    Parameters
+    ----------
+    params : iterable of Parameter or of groups
+    lr, alpha, eps, weight_decay : float
+    momentum : float
+        ``b = momentum b + g / D``, ``w -= lr b``.
+    centered : bool
+        Subtract the square of the running mean of g from v.
+
+    References
+    ----------
+    T. Tieleman, G. Hinton, lecture 6.5, 2012.
+    """
+
+    limits = {
+        "lr": (0, math.inf),
+        "alpha": (0, 1),
+        "eps": (0, math.inf),
+        "weight_decay": (0, math.inf),
+        "momentum": (0, 1),
+        "centered": bool,
+    }
+
+    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
+
+    def _update(self, p, state, group):
+        for name, wanted in (("v", True), ("velocity", group["momentum"] > 0), ("average", group["centered"])):
+            if wanted and name not in state:
+                state[name] = np.zeros(p.shape, p.dtype)
+        options = {k: group[k] for k in ("lr", "alpha", "momentum", "eps", "weight_decay")}
+        rmsprop_update(p._data, p.grad, state["v"], state.get("velocity"), state.get("average"), **options)
+
+
+class Adagrad(Optimizer):
+    """Divides by the root of all squares so far: ``S += g^2``, ``w -= lr / (1 + (t - 1) lr_decay) g / (sqrt(S) + eps)``.
+
+    References
+    ----------
+    J. Duchi, E. Hazan, Y. Singer, Adaptive subgradient methods, 2011.
+    """
+
+    limits = {"lr": (0, math.inf), "lr_decay": (0, math.inf), "eps": (0, math.inf), "weight_decay": (0, math.inf)}
+
+    def __init__(self, params, lr=1e-2, lr_decay=0.0, weight_decay=0.0, eps=1e-10):
+        super().__init__(params, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
+
+    def _update(self, p, state, group):
+        if not state:
+            state.update(step=0, total=np.zeros(p.shape, p.dtype))
+        state["step"] += 1
+        lr = group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
+        adagrad_update(p._data, p.grad, state["total"], lr=lr, eps=group["eps"], weight_decay=group["weight_decay"])
+
+
+class Adadelta(Optimizer):
+    """Steps in units of the parameter: ``D = sqrt(z + eps) / sqrt(v + eps) g``, v and z running mean squares of g and D.
+
+    References
+    ----------
+    M. Zeiler, Adadelta: an adaptive learning rate method, 2012.
+    """
+
+    limits = {"lr": (0, math.inf), "rho": (0, 1), "eps": (0, math.inf), "weight_decay": (0, math.inf)}
+
+    def __init__(self, params, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+        super().__init__(params, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
+
+    def _update(self, p, state, group):
+        if not state:
+            state.update(v=np.zeros(p.shape, p.dtype), z=np.zeros(p.shape, p.dtype))
+        adadelta_update(p._data, p.grad, state["v"], state["z"], **{k: group[k] for k in ("lr", "rho", "eps", "weight_decay")})
+
+
+def clip_grad_norm(parameters, max_norm):
+    """Scales all gradients so that their common norm is at most `max_norm`; returns the norm before.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those without a gradient are passed over.
+    max_norm : float, above 0
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    ``g *= min(1, max_norm / (norm + 1e-6))``, the norm over all gradients together. A NaN norm makes every gradient NaN; an infinite one
+    makes finite gradients 0 and infinite ones NaN.
+    """
+    limit = _number("clip_grad_norm", "max_norm", max_norm, 0, math.inf)
+    if limit == 0:
+        raise ValueError("clip_grad_norm: max_norm is 0, expected a number above 0")
+    members = [p for p in parameters if p.grad is not None]
+    for p in members:
+        if not (p.grad.flags.c_contiguous and p.grad.flags.writeable):
+            p.grad = np.array(p.grad, order="C")
+    norm = math.sqrt(math.fsum(sum_squares(p.grad) for p in members)) if members else 0.0
+    factor = limit / (norm + 1e-6)
+    if not factor >= 1:
+        for p in members:
+            scale(p.grad, factor)
+    return norm

@@ -29,6 +29,8 @@ def save_checkpoint(path, trainer):
         "step": trainer.step,
         "history": trainer.history.rows,
         "loader": trainer.loader.state_dict(),
+        "schedule": trainer.schedule.state_dict() if hasattr(trainer.schedule, "state_dict") else None,
+        "random": {name: module._rng for name, module in trainer.model.named_modules() if hasattr(module, "_rng")},
         "optimizer": {"name": type(trainer.optimizer).__name__, "groups": optimizer["groups"], "state": scalars},
     }
     io.save(tensors, path, {"training": json.dumps(state)})
@@ -43,7 +45,7 @@ def load_checkpoint(path):
     optimizer : dict
         What ``Optimizer.load_state_dict`` takes.
     state : dict
-        epoch, step, history, loader.
+        epoch, step, history, loader, schedule, random (the counters of dropout layers).
     """
     tensors, metadata = io.load(path), io.load_metadata(path)
     try:
@@ -55,7 +57,15 @@ def load_checkpoint(path):
                 number, key = name[len(_PREFIX) :].split(".", 1)
                 states.setdefault(int(number), {})[key] = array
         weights = {n: a for n, a in tensors.items() if not n.startswith(_PREFIX)}
-        return weights, {"groups": saved["groups"], "state": states}, {k: state[k] for k in ("epoch", "step", "history", "loader")}
+        return (
+            weights,
+            {"groups": saved["groups"], "state": states},
+            {
+                **{k: state[k] for k in ("epoch", "step", "history", "loader")},
+                "schedule": state.get("schedule"),
+                "random": dict(state.get("random") or {}),
+            },
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"load_checkpoint: {path} is not a checkpoint of a training run: {error}") from None
 

@@ -10,6 +10,7 @@ import numpy as np
 from cnnpy import functional as F
 from cnnpy.autograd import Tensor, no_grad
 from cnnpy.data.loader import DataLoader
+from cnnpy.optim import ReduceLROnPlateau
 from cnnpy.train.checkpoint import Checkpoint, load_checkpoint, newest
 from cnnpy.train.history import History
 
@@ -83,10 +84,38 @@ def _bar(total, epoch, epochs, wanted):
 class _Trainer:
     """The state of a run; callbacks get it in on_train_begin."""
 
-    def __init__(self, model, optimizer, loader):
-        self.model, self.optimizer, self.loader = model, optimizer, loader
+    def __init__(self, model, optimizer, loader, schedule=None):
+        self.model, self.optimizer, self.loader, self.schedule = model, optimizer, loader, schedule
         self.epoch = self.step = 0
         self.history = History()
+
+
+def _blame(model, x, loss, step):
+    """Where the first number that is not finite came from: a parameter, the batch, or a layer's result."""
+    text = f"fit: the loss is {loss} at step {step}"
+    for name, parameter in model.named_parameters():
+        if not np.isfinite(parameter._data).all():
+            return f"{text}: {name} holds values that are not finite"
+    if not np.isfinite(x).all():
+        return f"{text}: the batch holds values that are not finite"
+    found: list = []
+
+    def watch(name):
+        def hook(module, args, result):
+            results = result if isinstance(result, tuple) else (result,)
+            if not found and any(isinstance(r, Tensor) and not np.isfinite(r._data).all() for r in results):
+                found.append(f"{name} ({type(module).__name__})")
+
+        return hook
+
+    remove = [m.register_forward_hook(watch(name or "the model")) for name, m in model.named_modules() if not m._modules]
+    try:
+        with no_grad():
+            model(x)
+    finally:
+        for undo in remove:
+            undo()
+    return f"{text}: the first result that is not finite is that of {found[0] if found else 'the loss'}; the learning rate may be too high"
 
 
 def _resume(trainer, resume, callbacks):
@@ -106,6 +135,11 @@ def _resume(trainer, resume, callbacks):
     trainer.model.load_state_dict(weights)
     trainer.optimizer.load_state_dict(optimizer)
     trainer.loader.load_state_dict(state["loader"])
+    if state["schedule"] is not None and hasattr(trainer.schedule, "load_state_dict"):
+        trainer.schedule.load_state_dict(state["schedule"])
+    for name, module in trainer.model.named_modules():
+        if hasattr(module, "_rng") and name in state["random"]:
+            module._rng = [int(v) for v in state["random"][name]]
     trainer.epoch, trainer.step, trainer.history = state["epoch"], state["step"], History(state["history"])
 
 
@@ -139,7 +173,7 @@ def fit(
         The total, also on resume.
     batch_size : int
     schedule : object with ``step()``, optional
-        Called after every epoch.
+        Called after every epoch; :class:`cnnpy.optim.ReduceLROnPlateau` with the validation loss, or the loss without validation data.
     metrics : sequence of str
     callbacks : sequence of objects with any of ``on_train_begin(trainer) on_epoch_begin(epoch) on_batch_end(step, logs)
         on_epoch_end(epoch, logs) on_train_end(logs)``
@@ -167,7 +201,7 @@ def fit(
     chosen = _metrics("fit", metrics)
     train_data, val_data = _dataset(train_data), _dataset(val_data)
     loader = DataLoader(train_data, batch_size, shuffle=True, rng=seed, transform=transform, workers=workers)
-    trainer = _Trainer(model, optimizer, loader)
+    trainer = _Trainer(model, optimizer, loader, schedule)
     if resume is not None and resume is not False:
         _resume(trainer, resume, callbacks)
 
@@ -188,6 +222,8 @@ def fit(
                 optimizer.zero_grad()
                 output = model(x)
                 value = loss(output, y)
+                if not np.isfinite(value.item()):
+                    raise FloatingPointError(_blame(model, x, value.item(), trainer.step + 1))
                 value.backward()
                 with _uninterrupted():
                     optimizer.step()
@@ -204,7 +240,10 @@ def fit(
             if bar is not None:
                 bar.set_postfix({k: f"{logs[k]:.4f}" for k in logs if k.endswith(("loss", "accuracy"))})
         if schedule is not None:
-            schedule.step()
+            if isinstance(schedule, ReduceLROnPlateau):
+                schedule.step(logs.get("val_loss", logs["loss"]))
+            else:
+                schedule.step()
         trainer.epoch += 1
         trainer.history.rows.append(logs)
         with _uninterrupted():

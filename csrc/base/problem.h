@@ -72,9 +72,45 @@ struct cnn_resize {
     long x[5], y[5];
 };
 
-/* A flat array of `size` elements. */
+/* A flat array of `size` elements; a, b: what the function takes beside them. */
 struct cnn_map {
     long size;
+    double a, b;
+};
+
+/* Normalisation of x[n][c][s] by the mean and variance of sets, in C order or channels-last, no gaps. */
+struct cnn_norm {
+    long n, c, s;
+    long groups;       /* sets of an image, c / groups channels each; a batch norm's sets are the channels of all images */
+    int channels_last;
+    int centred;       /* 0: the mean counts as 0 (root mean square) */
+    int trained;       /* backward: mean and variance came from x */
+    int activation;
+    double epsilon;
+    long window;       /* of local response normalisation: channels summed */
+    double alpha, beta, k;
+};
+
+/* Rows of a table by number: y[count][width] = table[index[count]][width]; the table has `rows`. */
+struct cnn_lookup {
+    long rows, count, width;
+};
+
+/* Element i of x[n][c][s] is kept where the random number of its logical C-order position, or of its (n, c), is at least `share`. */
+struct cnn_dropout {
+    long n, c, s;
+    int channels_last;
+    int whole_channels;
+    double share;
+    unsigned long key;
+};
+
+/* A loss element by element of input and target, then reduced. */
+enum cnn_loss { CNN_MSE, CNN_L1, CNN_HUBER, CNN_BINARY_CROSS_ENTROPY, CNN_KL_DIV };
+struct cnn_loss_map {
+    long size;
+    int kind, reduction; /* enum cnn_loss, enum cnn_reduction */
+    double delta;
 };
 
 /* A logical array of up to 8 axes read with strides x, written or read with strides y. */
@@ -94,6 +130,7 @@ struct cnn_cross_entropy {
     double label_smoothing;
     long ignore_index;
     int probabilities; /* the target has the shape of the logits */
+    int logarithms;    /* the logits are log-probabilities already */
     int reduction;     /* enum cnn_reduction */
 };
 enum cnn_reduction { CNN_MEAN, CNN_SUM, CNN_NONE };
@@ -101,7 +138,7 @@ enum cnn_reduction { CNN_MEAN, CNN_SUM, CNN_NONE };
 /* One update of a parameter of `size` elements. Scalars are float64 and rounded once to the parameter's dtype. */
 struct cnn_update {
     long size;
-    int nesterov, first, decoupled;
+    int nesterov, first, decoupled, centered;
     double rate, momentum, weight_decay;
     double beta1, beta2, epsilon, correction1, correction2;
 };

@@ -86,6 +86,24 @@ ALWAYS_INLINE void vec_store_part(real *p, vec v, long n)
         p[i] = v[i];
 }
 
+/* n lanes: all, or the first n. */
+ALWAYS_INLINE vec vec_get(const real *p, long n) { return n == LANES ? vec_load(p) : vec_load_part(p, n); }
+ALWAYS_INLINE void vec_put(real *p, vec v, long n)
+{
+    if (n == LANES)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, n);
+}
+
+ALWAYS_INLINE vec vec_sqrt(vec x)
+{
+    vec y;
+    for (int i = 0; i < LANES; i++)
+        y[i] = CNN_DOUBLE ? (real)__builtin_sqrt((double)x[i]) : (real)__builtin_sqrtf((float)x[i]);
+    return y;
+}
+
 ALWAYS_INLINE long min_long(long a, long b) { return a < b ? a : b; }
 ALWAYS_INLINE long max_long(long a, long b) { return a > b ? a : b; }
 ALWAYS_INLINE long divide_up(long a, long b) { return (a + b - 1) / b; }

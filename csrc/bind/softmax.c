@@ -78,15 +78,21 @@ struct loss {
     int rank;
 };
 
-/* args: logits, target, weight, ignore_index, label_smoothing, reduction */
+static int read_name(struct frame *f, PyObject *name)
+{
+    return PyUnicode_Check(name) && (f->function = PyUnicode_AsUTF8(name)) ? 0 : -1;
+}
+
+/* args: logits, target, weight, ignore_index, label_smoothing, reduction, log-probabilities instead of logits */
 static int read_loss(struct frame *f, PyObject *const *args, struct loss *l, PyObject *dy_object, PyArrayObject **dy)
 {
     static const char *const reductions[] = {"mean", "sum", "none", NULL};
     PyArrayObject *target = NULL;
     if (read_long(f, "ignore_index", args[3], -LARGEST_INT, LARGEST_INT, &l->p.ignore_index) < 0 ||
         read_double(f, "label_smoothing", args[4], 0, 1, &l->p.label_smoothing) < 0 ||
-        read_choice(f, "reduction", args[5], reductions, &l->p.reduction) < 0)
+        read_choice(f, "reduction", args[5], reductions, &l->p.reduction) < 0 || read_bool(f, "logarithms", args[6], &l->p.logarithms) < 0)
         return -1;
+    const char *const name = l->p.logarithms ? "input" : "logits";
     /* Integers are classes; real numbers of the logits' shape are probabilities. */
     PyObject *probe = args[1] == Py_None ? NULL : PyArray_FromAny(args[1], NULL, 0, 0, 0, NULL);
     if (!probe) {
@@ -98,7 +104,7 @@ static int read_loss(struct frame *f, PyObject *const *args, struct loss *l, PyO
     }
     frame_keep(f, probe);
     l->p.probabilities = PyTypeNum_ISFLOAT(PyArray_TYPE((PyArrayObject *)probe));
-    struct array_row rows[4] = {{"logits", args[0], &l->logits, 0}, {"weight", args[2], &l->weight, 1}};
+    struct array_row rows[4] = {{name, args[0], &l->logits, 0}, {"weight", args[2], &l->weight, 1}};
     int count = 2;
     if (l->p.probabilities)
         rows[count++] = (struct array_row){"target", args[1], &target, 0};
@@ -109,12 +115,12 @@ static int read_loss(struct frame *f, PyObject *const *args, struct loss *l, PyO
     PyArrayObject *x = l->logits;
     const int rank = PyArray_NDIM(x);
     if (rank < 2) {
-        refuse(f, PyExc_ValueError, "logits has shape %s, expected (N, classes, ...)", shape_text(x));
+        refuse(f, PyExc_ValueError, "%s has shape %s, expected (N, classes, ...)", name, shape_text(x));
         return -1;
     }
     const long classes = PyArray_DIM(x, 1);
     if (classes == 0) {
-        refuse(f, PyExc_ValueError, "logits has shape %s, expected at least one class along axis 1", shape_text(x));
+        refuse(f, PyExc_ValueError, "%s has shape %s, expected at least one class along axis 1", name, shape_text(x));
         return -1;
     }
     l->p.rows = PyArray_DIM(x, 0), l->p.classes = classes, l->p.inner = 1;
@@ -157,7 +163,7 @@ static PyObject *cross_entropy_forward(PyObject *module, PyObject *const *args, 
     (void)module;
     struct frame f = {.function = "cross_entropy"};
     struct loss l = {0};
-    if (expect_arguments(&f, n, 6) < 0 || read_loss(&f, args, &l, NULL, NULL) < 0)
+    if (expect_arguments(&f, n, 8) < 0 || read_name(&f, args[0]) < 0 || read_loss(&f, args + 1, &l, NULL, NULL) < 0)
         return frame_return(&f, NULL);
     PyArrayObject *loss = new_result(&f, l.p.reduction == CNN_NONE ? l.rank : 0, l.shape, 0);
     if (!loss)
@@ -168,14 +174,14 @@ static PyObject *cross_entropy_forward(PyObject *module, PyObject *const *args, 
     return deliver(&f, loss, Py_None);
 }
 
-/* dy, then the arguments of the forward */
+/* name, dy, then the arguments of the forward */
 static PyObject *cross_entropy_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
     struct frame f = {.function = "cross_entropy_backward"};
     struct loss l = {0};
     PyArrayObject *dy;
-    if (expect_arguments(&f, n, 7) < 0 || read_loss(&f, args + 1, &l, args[0], &dy) < 0)
+    if (expect_arguments(&f, n, 9) < 0 || read_name(&f, args[0]) < 0 || read_loss(&f, args + 2, &l, args[1], &dy) < 0)
         return frame_return(&f, NULL);
     const int rank = l.p.reduction == CNN_NONE ? l.rank : 0;
     if (PyArray_NDIM(dy) != rank || !PyArray_CompareLists(PyArray_DIMS(dy), l.shape, rank)) {
@@ -194,6 +200,6 @@ static PyObject *cross_entropy_backward(PyObject *module, PyObject *const *args,
 PyMethodDef softmax_methods[] = {
     METHOD(softmax_forward, "x, axis -> y"), METHOD(softmax_backward, "dy, y, axis -> dx"),
     METHOD(log_softmax_forward, "x, axis -> y"), METHOD(log_softmax_backward, "dy, y, axis -> dx"),
-    METHOD(cross_entropy_forward, "logits, target, weight, ignore_index, label_smoothing, reduction -> loss"),
-    METHOD(cross_entropy_backward, "dy, logits, target, weight, ignore_index, label_smoothing, reduction -> dlogits"),
+    METHOD(cross_entropy_forward, "name, logits, target, weight, ignore_index, label_smoothing, reduction, logarithms -> loss"),
+    METHOD(cross_entropy_backward, "name, dy, logits, target, weight, ignore_index, label_smoothing, reduction, logarithms -> dlogits"),
     {NULL, NULL, 0, NULL}};

@@ -13,7 +13,7 @@ static void find_rows(struct plane_image image, long *rows_d, long *rows_h, long
         *cells *= *rows_d, *rows_d = 1;
 }
 
-static void gather_row(const real *x, long dc, long dw, long cells, long channels, real *to)
+void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, real *to)
 {
     long i = 0;
     if (dw == 1 && channels == LANES)
@@ -55,7 +55,7 @@ void FN(gather_planes)(struct plane_image image, const real *x, long n, long c, 
     x += n * stride[0] + c * stride[1];
     for (long d = 0; d < planes; d++)
         for (long h = 0; h < rows; h++, to += cells * channels)
-            gather_row(x + d * stride[2] + h * stride[3], stride[1], stride[4], cells, channels, to);
+            FN(gather_cells)(x + d * stride[2] + h * stride[3], stride[1], stride[4], cells, channels, to);
 }
 
 void FN(scatter_planes)(struct plane_image image, const real *from, long n, long c, long channels, real *y)

@@ -18,6 +18,9 @@ ALWAYS_INLINE long plane_cells(const long size[3]) { return size[0] * size[1] * 
 void FN(gather_planes)(struct plane_image image, const real *x, long n, long c, long channels, real *to);
 void FN(scatter_planes)(struct plane_image image, const real *from, long n, long c, long channels, real *y);
 
+/* Neighbouring cells of a row of `channels` planes, dc and dw apart, to [cell][channels]. */
+void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, real *to);
+
 /* Computes image n's channels [c, c + channels) from and to [cell][channels] memory. */
 struct planes;
 typedef void plane_function(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run);

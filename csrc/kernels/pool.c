@@ -76,54 +76,45 @@ static void find_cells(const struct cnn_pool *p, const struct range r[3], struct
 /* A later value wins where it is larger, or the first NaN. */
 ALWAYS_INLINE mask beats(vec x, vec best) { return (x > best) | ((x != x) & (best == best)); }
 
-ALWAYS_INLINE vec get(const real *p, long valid) { return valid == LANES ? vec_load(p) : vec_load_part(p, valid); }
-ALWAYS_INLINE void put(real *p, vec v, long valid)
-{
-    if (valid == LANES)
-        vec_store(p, v);
-    else
-        vec_store_part(p, v, valid);
-}
-
 /* One vector of channels of one output cell: the maximum, and the number of the tap that won. `valid` lanes exist. */
 ALWAYS_INLINE void max_near(const struct cells *cells, const real *image, long valid, real *y, bits *tap_of)
 {
-    vec best = get(image + cells->at[0], valid);
+    vec best = vec_get(image + cells->at[0], valid);
     if (!tap_of) {
         mask nan = best != best;
         for (long i = 1; i < cells->count; i++) {
-            const vec x = get(image + cells->at[i], valid);
+            const vec x = vec_get(image + cells->at[i], valid);
             nan |= x != x;
             best = vec_select(best > x, best, x);
         }
-        put(y, vec_select(nan, best + (vec)(nan | (mask)best), best), valid);
+        vec_put(y, vec_select(nan, best + (vec)(nan | (mask)best), best), valid);
         return;
     }
     mask which = (mask){0} + cells->tap[0];
     for (long i = 1; i < cells->count; i++) {
-        const vec x = get(image + cells->at[i], valid);
+        const vec x = vec_get(image + cells->at[i], valid);
         const mask better = beats(x, best);
         best = vec_select(better, x, best);
         which = (better & cells->tap[i]) | (~better & which);
     }
-    put(y, best, valid);
+    vec_put(y, best, valid);
     *(mask *)tap_of = which;
 }
 
 /* The same for a window of more cells than the list holds. */
 static void max_far(const struct cnn_pool *p, const struct range r[3], const real *image, long valid, real *y, bits *tap_of)
 {
-    vec best = get(image + cell_at(p, r, r[0].begin, r[1].begin, r[2].begin), valid);
+    vec best = vec_get(image + cell_at(p, r, r[0].begin, r[1].begin, r[2].begin), valid);
     mask which = (mask){0} + (bits)((r[0].begin * p->window[1] + r[1].begin) * p->window[2] + r[2].begin);
     for (long d = r[0].begin; d < r[0].end; d++)
         for (long h = r[1].begin; h < r[1].end; h++)
             for (long w = r[2].begin; w < r[2].end; w++) {
-                const vec x = get(image + cell_at(p, r, d, h, w), valid);
+                const vec x = vec_get(image + cell_at(p, r, d, h, w), valid);
                 const mask better = beats(x, best);
                 best = vec_select(better, x, best);
                 which = (better & (bits)((d * p->window[1] + h) * p->window[2] + w)) | (~better & which);
             }
-    put(y, best, valid);
+    vec_put(y, best, valid);
     if (tap_of)
         *(mask *)tap_of = which;
 }

@@ -31,22 +31,9 @@ ALWAYS_INLINE vec root(vec x, real q)
 {
     if (q == 1)
         return x;
-    if (q == 2) {
-        vec y;
-        for (int i = 0; i < LANES; i++)
-            y[i] = CNN_DOUBLE ? (real)__builtin_sqrt((double)x[i]) : (real)__builtin_sqrtf((float)x[i]);
-        return y;
-    }
+    if (q == 2)
+        return vec_sqrt(x);
     return vec_exp(vec_log(x) / q);
-}
-
-ALWAYS_INLINE vec get(const real *p, long n) { return n == LANES ? vec_load(p) : vec_load_part(p, n); }
-ALWAYS_INLINE void put(real *p, vec v, long n)
-{
-    if (n == LANES)
-        vec_store(p, v);
-    else
-        vec_store_part(p, v, n);
 }
 
 static real share(const struct cnn_pool *p, const struct range r[3])
@@ -77,9 +64,9 @@ static void lp_row(void *context, long row, int worker)
                 for (long j = r[1].begin; j < r[1].end; j++)
                     for (long k = r[2].begin; k < r[2].end; k++) {
                         const real *x = s->x + n * p->x[0] + (r[0].first + i) * p->x[2] + (r[1].first + j) * p->x[3] + (r[2].first + k) * p->x[4] + c;
-                        sum = sum + power(vec_abs(get(x, valid)), (real)p->norm);
+                        sum = sum + power(vec_abs(vec_get(x, valid)), (real)p->norm);
                     }
-            put(y + c, root(sum * scale, (real)p->norm), valid);
+            vec_put(y + c, root(sum * scale, (real)p->norm), valid);
         }
     }
 }
@@ -121,23 +108,23 @@ static void lp_backward_channels(void *context, long block, int worker)
     for (long d = 0; d < p->in[0]; d++)
         for (long h = 0; h < p->in[1]; h++)
             for (long w = 0; w < p->in[2]; w++)
-                put(dx + d * p->x[2] + h * p->x[3] + w * p->x[4], (vec){0}, valid);
+                vec_put(dx + d * p->x[2] + h * p->x[3] + w * p->x[4], (vec){0}, valid);
     for (long d = 0; d < p->out[0]; d++)
         for (long h = 0; h < p->out[1]; h++)
             for (long w = 0; w < p->out[2]; w++) {
                 const struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h), taps_inside(p, 2, w)};
                 const long at = n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4] + c;
-                const vec y = get(s->y + at, valid);
-                const vec factor = get(s->dy + at, valid) * vec_fill(share(p, r)) / power(y, q - 1);
+                const vec y = vec_get(s->y + at, valid);
+                const vec factor = vec_get(s->dy + at, valid) * vec_fill(share(p, r)) / power(y, q - 1);
                 for (long i = r[0].begin; i < r[0].end; i++)
                     for (long j = r[1].begin; j < r[1].end; j++)
                         for (long k = r[2].begin; k < r[2].end; k++) {
                             const long cell = (r[0].first + i) * p->x[2] + (r[1].first + j) * p->x[3] + (r[2].first + k) * p->x[4];
-                            const vec x = get(s->x + n * p->x[0] + c + cell, valid);
+                            const vec x = vec_get(s->x + n * p->x[0] + c + cell, valid);
                             const vec size = power(vec_abs(x), q - 1);
                             const vec slope = vec_select(x == 0, (vec){0}, (vec)((mask)size ^ vec_sign(x)));
                             const vec g = vec_select(y == 0, (vec){0}, factor * slope);
-                            put(dx + cell, get(dx + cell, valid) + g, valid);
+                            vec_put(dx + cell, vec_get(dx + cell, valid) + g, valid);
                         }
             }
 }

@@ -4,7 +4,7 @@
  *     log_softmax  y = x - max - log sum e^(x - max)             dx = dy - e^y sum dy
  *     loss         l = sum_c Q_c (-log_softmax(x)_c),  Q_c = w_c ((1 - e) q_c + e/C), q one-hot for a class target;
  *                  mean: sum l / sum of w_t over rows not ignored (classes), sum l / rows (probabilities);
- *                  dx = (softmax(x) sum_c Q_c - Q) * scale, 0 in ignored rows
+ *                  dx = (softmax(x) sum_c Q_c - Q) * scale, 0 in ignored rows; nll: x are log-probabilities, dx = -Q scale
  *
  * x[outer][axis][inner] in C order. Backward of softmax reads y; of the loss, x and the target again. A row that holds NaN or
  * +Inf gives NaN. Sums run over lanes of fixed width in index order. Source: mathematics 2.11, 2.13. */
@@ -158,7 +158,7 @@ static void entropy_row(void *context, long row, int worker)
     if (!ignored(s, row)) {
         row_target(s, row, q);
         gather(s->x + at, n, inner, x);
-        const real top = largest(x, n), log_sum = logarithm(exponentials(x, n, top, e));
+        const real top = s->p->logarithms ? 0 : largest(x, n), log_sum = s->p->logarithms ? 0 : logarithm(exponentials(x, n, top, e));
         for (long c = 0; c < n; c++)
             if (q[c] != 0) /* a class without weight may have probability 0 */
                 total -= (double)(q[c] * ((x[c] - top) - log_sum));
@@ -221,6 +221,12 @@ static void entropy_backward_row(void *context, long row, int worker)
         return;
     }
     const real sum_q = row_target(s, row, q);
+    if (s->p->logarithms) {
+        const real scale = (real)(s->scale * (double)(s->p->reduction == CNN_NONE ? s->dy[row] : s->dy[0]));
+        for (long c = 0; c < n; c++)
+            s->dx[at + c * inner] = -q[c] * scale;
+        return;
+    }
     gather(s->x + at, n, inner, x);
     const real top = largest(x, n), sum = exponentials(x, n, top, e);
     const real scale = (real)(s->scale * (double)(s->p->reduction == CNN_NONE ? s->dy[row] : s->dy[0]));

@@ -23,6 +23,9 @@ def steps(make, gradients=(1, 0.5, -1), dtype=np.float64, size=1):
         (lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True), [0.81, 0.634, 0.7106]),
         (lambda p: optim.Adam(p, 0.1), [0.900000001, 0.806782038, 0.795703731]),
         (lambda p: optim.AdamW(p, 0.1), [0.899000001, 0.804883038, 0.792999848]),
+        (lambda p: optim.RMSprop(p, 0.1), [0.000000100, -0.449013115, 0.220997011]),
+        (lambda p: optim.Adagrad(p, 0.1), [0.9, 0.855278640, 0.921945307]),
+        (lambda p: optim.Adadelta(p), [0.996837738, 0.994752608, 0.998139791]),
     ],
 )
 def test_golden_values(make, wanted, isa):
@@ -61,9 +64,50 @@ def test_against_reference(kind, rng):
     np.testing.assert_allclose(steps(make, gradients, np.float32)[:, 0], reference(kind, gradients, 0.05, 0.1), rtol=2e-5)
 
 
+def test_rmsprop_with_everything(rng):
+    """By hand: centered, momentum, weight decay; and Adagrad's falling rate."""
+    gradients = rng.normal(size=12)
+    w, v, z, b = 1.0, 0.0, 0.0, 0.0
+    wanted = []
+    for g in gradients:
+        g = g + 0.1 * w
+        v, z = 0.9 * v + 0.1 * g * g, 0.9 * z + 0.1 * g
+        b = 0.5 * b + g / (np.sqrt(v - z * z) + 1e-3)
+        w -= 0.05 * b
+        wanted.append(w)
+    make = lambda p: optim.RMSprop(p, 0.05, alpha=0.9, eps=1e-3, weight_decay=0.1, momentum=0.5, centered=True)  # noqa: E731
+    np.testing.assert_allclose(steps(make, gradients)[:, 0], wanted, rtol=1e-9)
+    w, total, wanted = 1.0, 0.0, []
+    for t, g in enumerate(gradients, 1):
+        total += g * g
+        w -= 0.1 / (1 + (t - 1) * 0.3) * g / (np.sqrt(total) + 1e-10)
+        wanted.append(w)
+    np.testing.assert_allclose(steps(lambda p: optim.Adagrad(p, 0.1, lr_decay=0.3), gradients)[:, 0], wanted, rtol=1e-12)
+
+
+def test_clip_grad_norm():
+    a, b = Parameter(np.zeros(2)), Parameter(np.zeros((2, 1), np.float32))
+    a.grad, b.grad = np.array([3.0, 0.0]), np.array([[0.0], [4.0]], np.float32)
+    assert optim.clip_grad_norm([a, b, Parameter(np.zeros(1))], 10.0) == 5.0 and a.grad[0] == 3
+    assert optim.clip_grad_norm([a, b], 1.0) == 5.0
+    np.testing.assert_allclose([a.grad[0], b.grad[1, 0]], [0.6, 0.8], rtol=1e-6)
+    a.grad = np.array([np.inf, 1.0])
+    assert optim.clip_grad_norm([a, b], 1.0) == np.inf and np.isnan(a.grad[0]) and a.grad[1] == 0 and not b.grad.any()
+    a.grad = np.array([np.nan, 1.0])
+    assert np.isnan(optim.clip_grad_norm([a], 1.0)) and np.isnan(a.grad).all()
+    with pytest.raises(ValueError, match="clip_grad_norm: max_norm is 0"):
+        optim.clip_grad_norm([a], 0)
+
+
 def test_state_dict_continues_exactly():
     gradients = np.linspace(-1, 1, 6)
-    for make in (lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p: optim.Adam(p, 0.1)):
+    for make in (
+        lambda p: optim.SGD(p, 0.1, momentum=0.9),
+        lambda p: optim.Adam(p, 0.1),
+        lambda p: optim.RMSprop(p, 0.1, momentum=0.5, centered=True),
+        lambda p: optim.Adagrad(p, 0.1, lr_decay=0.1),
+        lambda p: optim.Adadelta(p, 0.1),
+    ):
         whole = steps(make, gradients)
         p = Parameter(np.ones(1))
         first = make([p])

@@ -18,3 +18,20 @@ def backward(dy, x, weight, bias=None):
 
 
 FORWARD, BACKWARD = {"linear": forward}, {"linear": backward}
+
+
+def embedding(indices, weight):
+    y = np.zeros((*np.shape(indices), weight.shape[1]))
+    for at in np.ndindex(*np.shape(indices)):
+        y[at] = weight[indices[at]]
+    return y
+
+
+def embedding_backward(dy, indices, weight):
+    dw = np.zeros(weight.shape)
+    for at in np.ndindex(*np.shape(indices)):
+        dw[indices[at]] += dy[at]
+    return (dw,)
+
+
+FORWARD["embedding"], BACKWARD["embedding"] = embedding, embedding_backward

@@ -316,6 +316,118 @@ def image(rng, dtype, integers=True, small=False):
     return (order(rng, numbers(rng, tuple(int(v) for v in rng.integers(1, 9, d + 2)), dtype, integers)),), {}
 
 
+def per_channel(rng, c, dtype, count=1):
+    """Weights and biases, or None."""
+    return tuple(rng.normal(size=c).astype(dtype) if rng.integers(3) else None for _ in range(count))
+
+
+def feature_shape(rng, small, spatial_axes=None):
+    d = int(rng.integers(0, 4)) if spatial_axes is None else spatial_axes
+    return (
+        int(rng.integers(2, 5)),
+        int(rng.integers(1, 5 if small else 40)),
+        *(int(v) for v in rng.integers(1, 4 if small or d == 3 else 7, d)),
+    )
+
+
+def batch_norm(rng, dtype, integers=True, small=False):
+    x = order(rng, rng.normal(size=feature_shape(rng, small)).astype(dtype) * dtype(2) + dtype(1))
+    c, training = x.shape[1], bool(rng.integers(2))
+    running = (None, None) if training else (rng.normal(size=c).astype(dtype), rng.uniform(0.5, 2, c).astype(dtype))
+    return (x, *running, *per_channel(rng, c, dtype, 2)), {"training": training, "eps": float(rng.choice([1e-5, 1e-3]))}
+
+
+def group_norm(rng, dtype, integers=True, small=False):
+    groups = int(rng.integers(1, 4))
+    n, c, *rest = feature_shape(rng, small, int(rng.integers(1, 4)))
+    x = order(rng, rng.normal(size=(n, c * groups, *rest, 2)[: 3 + len(rest) - 1]).astype(dtype))
+    return (x, groups, *per_channel(rng, x.shape[1], dtype, 2)), {"eps": 1e-3}
+
+
+def instance_norm(rng, dtype, integers=True, small=False):
+    n, c, *rest = feature_shape(rng, small, int(rng.integers(1, 4)))
+    x = order(rng, rng.normal(size=(n, c, *(v + 1 for v in rest))).astype(dtype))
+    return (x, *per_channel(rng, c, dtype, 2)), {"eps": 1e-3}
+
+
+def layer_norm(bias):
+    def make(rng, dtype, integers=True, small=False):
+        x = rng.normal(size=(*random_shape(rng, 0, 2), int(rng.integers(2, 70)))).astype(dtype)
+        d = int(rng.integers(1, x.ndim + 1))
+        shape = x.shape[-d:]
+        given = shape[0] if d == 1 and rng.integers(2) else shape
+        extra = tuple(rng.normal(size=shape).astype(dtype) if rng.integers(3) else None for _ in range(2 if bias else 1))
+        return (x, given, *extra), {"eps": 1e-3}
+
+    return make
+
+
+def local_response(rng, dtype, integers=True, small=False):
+    x = order(rng, rng.normal(size=feature_shape(rng, small)).astype(dtype))
+    return (x,), {
+        "size": int(rng.integers(1, 7)),
+        "alpha": float(rng.choice([1e-4, 1.0])),
+        "beta": 0.75,
+        "k": float(rng.choice([1.0, 2.0])),
+    }
+
+
+def dropping(d):
+    def make(rng, dtype, integers=True, small=False):
+        shape = random_shape(rng) if d == 0 else feature_shape(rng, True, d)
+        options = {"p": float(rng.choice([0.0, 0.25, 0.5, 1.0])), "rng": int(rng.integers(0, 1000)), "training": bool(rng.integers(4))}
+        return (order(rng, numbers(rng, shape, dtype, integers)),), options
+
+    return make
+
+
+def with_options(**choices):
+    def make(rng, dtype, integers=True, small=False):
+        x = rng.normal(size=random_shape(rng)).astype(dtype) * dtype(3)
+        return (order(rng, x),), {name: rng.choice(values).item() for name, values in choices.items()}
+
+    return make
+
+
+def away_from(*points):
+    """Real numbers not too near a kink."""
+
+    def make(rng, dtype, integers=True, small=False):
+        x = rng.normal(size=random_shape(rng)) * 3
+        for point in points:
+            near = np.abs(x - point) < 0.01
+            x[near] = point + 0.02
+        return (order(rng, x.astype(dtype)),), {}
+
+    return make
+
+
+def embedding(rng, dtype, integers=True, small=False):
+    rows, width = int(rng.integers(1, 9)), int(rng.integers(1, 80))
+    return (rng.integers(0, rows, random_shape(rng, 1, 3)), numbers(rng, (rows, width), dtype, integers)), {}
+
+
+def pairwise(kind):
+    def make(rng, dtype, integers=True, small=False):
+        shape = random_shape(rng)
+        x = rng.normal(size=shape) * 2
+        t = rng.normal(size=shape) * 2 if kind == "real" else rng.uniform(0, 1, shape)
+        options = {"reduction": str(rng.choice(["mean", "sum", "none"]))}
+        if kind == "real":
+            t = np.where(np.abs(np.abs(x - t) - np.round(np.abs(x - t))) < 0.02, t + 0.1, t)  # kinks lie at 0 and 1
+        return (order(rng, x.astype(dtype)), order(rng, t.astype(dtype))), options
+
+    return make
+
+
+def nll(rng, dtype, integers=True, small=False):
+    (logits, target), options = cross_entropy(rng, dtype, integers, small)
+    del options["label_smoothing"]
+    if target.dtype.kind == "f":
+        target = target.argmax(axis=1)
+    return (logits, target), options
+
+
 def power(rng, dtype, integers=True, small=False):
     (x,), _ = unary(positive=True)(rng, dtype, integers, True)
     return (x,), {"exponent": int(rng.integers(1, 4))}
@@ -337,13 +449,27 @@ CASES |= {"linear": linear, "matmul": matmul, "cross_entropy": cross_entropy, "s
 CASES |= {"reshape": reshaping, "transpose": transposing, "flip": flipping, "getitem": indexing, "concatenate": joining, "stack": joining}
 CASES |= {"where": choosing, "channels_last": image}
 
+CASES |= {"batch_norm": batch_norm, "group_norm": group_norm, "instance_norm": instance_norm, "local_response_norm": local_response}
+CASES |= {"layer_norm": layer_norm(True), "rms_norm": layer_norm(False), "embedding": embedding, "nll_loss": nll}
+CASES |= {"dropout": dropping(0)} | {f"dropout{d}d": dropping(d) for d in (1, 2, 3)}
+CASES |= {
+    "relu6": away_from(0, 6),
+    "hardtanh": away_from(-1, 1),
+    "silu": away_from(),
+    "softplus": away_from(),
+    "elu": with_options(alpha=[1.0, 0.5]),
+}
+CASES |= {"leaky_relu": with_options(negative_slope=[0.01, 0.25]), "gelu": with_options(approximate=["none", "tanh"])}
+CASES |= {name: pairwise("real") for name in ("mse_loss", "l1_loss", "huber_loss")}
+CASES |= {name: pairwise("share") for name in ("binary_cross_entropy_with_logits", "kl_div")}
+
 # Integer operands give exactly representable results: compared with threshold 0.
 EXACT = {
     *(f"conv{d}d" for d in (1, 2, 3)),
     *(f"conv_transpose{d}d" for d in (1, 2, 3)),
     *(f"max_pool{d}d" for d in (1, 2, 3)),
     *(f"{kind}{d}d" for kind in ("adaptive_max_pool", "max_unpool") for d in (1, 2, 3)),
-    *"pad unfold fold global_max_pool pixel_shuffle pixel_unshuffle".split(),
+    *"embedding pad unfold fold global_max_pool pixel_shuffle pixel_unshuffle".split(),
     *"relu linear matmul add subtract multiply maximum negative sum max reshape transpose flip getitem concatenate stack where channels_last".split(),
 }
 # Linear in these arrays, the others fixed (a bias left out): the adjoint identity holds exactly on integers.

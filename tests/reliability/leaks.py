@@ -12,7 +12,11 @@ def growth(call, arguments, rounds):
     def state():
         gc.collect()
         _core.trim_memory()
-        return sys.getallocatedblocks(), sum(sys.getrefcount(a) for a in arguments), _core.configuration()["memory_used"]
+        return (
+            sys.getallocatedblocks(),
+            sum(sys.getrefcount(a) for a in arguments if not isinstance(a, int)),
+            _core.configuration()["memory_used"],
+        )
 
     for _ in range(20):
         call()

@@ -16,7 +16,10 @@ CORE = [
     n
     for n in CASES
     if n.startswith(("conv", "max_", "avg_pool", "pad", "unfold", "fold", "adaptive", "global", "lp_", "interpolate", "pixel"))
-    or n in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "linear", "cross_entropy")
+    or n.endswith(("_norm", "_loss"))
+    or n.startswith("dropout")
+    or n in "relu sigmoid tanh softmax log_softmax linear cross_entropy embedding kl_div binary_cross_entropy_with_logits".split()
+    or n in "relu6 hardtanh leaky_relu elu silu gelu softplus".split()
 ]
 
 
@@ -85,7 +88,7 @@ def sample(name):
     rng = np.random.default_rng(3)
     while True:
         arrays, options = CASES[name](rng, np.float32)
-        if all(a is None or np.size(a) > 1 for a in arrays) and ("padding_mode" not in options or arrays[2] is not None):
+        if all(not isinstance(a, np.ndarray) or a.size > 1 for a in arrays) and ("padding_mode" not in options or arrays[2] is not None):
             return arrays, {k: v for k, v in options.items() if k not in ("return_indices",)}
 
 

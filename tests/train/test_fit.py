@@ -112,3 +112,42 @@ def test_history_csv(tmp_path):
     history.save_csv(tmp_path / "h.csv")
     assert (tmp_path / "h.csv").read_text() == "epoch,loss,val_loss\n1,0.5,\n2,0.25,1.0\n"
     assert "0.25" in repr(history) and "<table>" in history._repr_html_() and history[-1]["epoch"] == 2
+
+
+def test_schedule_and_dropout_resume_exactly(pictures, tmp_path):
+    """Two epochs, a stop, three more: bit for bit the five epochs of an unbroken run, dropout masks and rates included."""
+
+    def run(epochs, folder, **options):
+        model = nn.Sequential(
+            nn.Conv2d(1, 4, 3, rng=0), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.2, rng=3), nn.MaxPool2d(2), nn.Flatten()
+        )
+        model = nn.Sequential(model, nn.Dropout(0.3, rng=4), nn.Linear(4 * 7 * 7, 4, rng=0))
+        optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        schedule = optim.CosineLR(optimizer, 5)
+        callbacks = [train.Checkpoint(folder)]
+        history = train.fit(
+            model,
+            *pictures,
+            optimizer=optimizer,
+            schedule=schedule,
+            epochs=epochs,
+            callbacks=callbacks,
+            progress=False,
+            transform=Normalize(60, 80),
+            **options,
+        )
+        return model, history
+
+    whole, history = run(5, tmp_path / "a")
+    run(2, tmp_path / "b")
+    resumed, again = run(5, tmp_path / "b", resume=True)
+    for name, a in whole.state_dict().items():
+        assert a.tobytes() == resumed.state_dict()[name].tobytes(), name
+    assert history["lr"] == again["lr"] and history["loss"] == again["loss"] and history["lr"][0] == 0.05
+
+
+def test_a_loss_that_is_not_finite_is_traced(pictures):
+    model = tiny()
+    optimizer = optim.SGD(model.parameters(), lr=1e30)
+    with pytest.raises(FloatingPointError, match=r"fit: the loss is (nan|inf) at step \d+: .* not finite"), np.errstate(all="ignore"):
+        train.fit(model, *pictures, optimizer=optimizer, epochs=2, progress=False, transform=Normalize(60, 80))
