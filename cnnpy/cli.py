@@ -32,19 +32,6 @@ def _optimizer(args, model):
     return {"adam": optim.Adam, "adamw": optim.AdamW}[args.optimizer](model.parameters(), lr=4e-3 if args.lr is None else args.lr)
 
 
-class _HistoryFile:
-    """Callback: history.csv after every epoch."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def on_train_begin(self, trainer):
-        self.trainer = trainer
-
-    def on_epoch_end(self, epoch, logs):
-        self.trainer.history.save_csv(self.path)
-
-
 class _LinearDecay:
     """The rate falls linearly to a tenth over the epochs; a function of the epoch, so that resuming continues it."""
 
@@ -82,7 +69,7 @@ def _train(args):
     train_part, validation = run.parts()
     model = _build(args.model, num_classes=len(classes), in_channels=channels, rng=args.seed)
     optimizer = _optimizer(args, model)
-    callbacks = [_LinearDecay(optimizer, args.epochs), _HistoryFile(folder / "history.csv"), train.Checkpoint(run.checkpoints)]
+    callbacks = [_LinearDecay(optimizer, args.epochs), train.CSVLogger(folder / "history.csv"), train.Checkpoint(run.checkpoints)]
     begin = time.perf_counter()
     try:
         history = train.fit(

@@ -1,8 +1,27 @@
-"""Data: readers of the formats that digit and image sets come in, and the loader that makes batches."""
+"""Data: readers of the formats that images, texts and series come in, and the loader that makes batches."""
 
+from cnnpy.data.cifar import cifar10, cifar100
 from cnnpy.data.dataset import ArrayDataset, split
+from cnnpy.data.folder import ImageFolder
 from cnnpy.data.idx import mnist, read_idx, write_idx
 from cnnpy.data.loader import DataLoader
+from cnnpy.data.sequence import Text, series, text, windows
 from cnnpy.data.small import digits, shapes
 
-__all__ = ["ArrayDataset", "DataLoader", "digits", "mnist", "read_idx", "shapes", "split", "write_idx"]
+__all__ = [
+    "ArrayDataset",
+    "DataLoader",
+    "ImageFolder",
+    "Text",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "mnist",
+    "read_idx",
+    "series",
+    "shapes",
+    "split",
+    "text",
+    "windows",
+    "write_idx",
+]

@@ -10,21 +10,19 @@ __all__ = ["ArrayDataset", "split"]
 class ArrayDataset:
     """Arrays whose first axes are the samples.
 
-        Parameters
-        ----------
-        x : ndarray, shape (N, ...)
-        y : ndarray, shape (N,)
-        classes : sequence of str, optional
-            Names of the classes.
+    Parameters
+    ----------
+    x : ndarray, shape (N, ...)
+    y : ndarray, shape (N,)
+    classes : sequence of str, optional
+        Names of the classes.
 
-        Examples
-        --------
-        >>> import itertools
-
-    import numpy as np
-        >>> from cnnpy.data import ArrayDataset
-        >>> len(ArrayDataset(np.zeros((3, 1, 8, 8)), np.zeros(3, int)))
-        3
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cnnpy.data import ArrayDataset
+    >>> len(ArrayDataset(np.zeros((3, 1, 8, 8)), np.zeros(3, int)))
+    3
     """
 
     def __init__(self, x, y, classes=None):

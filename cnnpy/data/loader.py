@@ -21,7 +21,8 @@ class DataLoader:
     drop_last : bool
         Leave out a last batch that is not full.
     transform : callable, optional
-        ``transform(x, rng) -> x`` for a whole batch; rng is seeded by seed, epoch and batch.
+        ``transform(x, rng) -> x`` for a whole batch, or ``transform(x, y, rng) -> x, y`` if it has ``with_targets = True``; rng is seeded by
+        seed, epoch and batch.
     workers : int
         Threads that prepare batches ahead; the batches are the same for any number.
 
@@ -55,7 +56,11 @@ class DataLoader:
     def _batch(self, order, number):
         x, y = self.dataset[order[number * self.batch_size : (number + 1) * self.batch_size]]
         if self.transform is not None:
-            x = self.transform(x, np.random.default_rng([self.seed, self.epoch, number + 1]))
+            rng = np.random.default_rng([self.seed, self.epoch, number + 1])
+            if getattr(self.transform, "with_targets", False):
+                x, y = self.transform(x, y, rng)
+            else:
+                x = self.transform(x, rng)
         return x, y
 
     def __iter__(self):

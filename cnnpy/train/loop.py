@@ -11,10 +11,11 @@ from cnnpy import functional as F
 from cnnpy.autograd import Tensor, no_grad
 from cnnpy.data.loader import DataLoader
 from cnnpy.optim import ReduceLROnPlateau
+from cnnpy.train.callbacks import StopTraining
 from cnnpy.train.checkpoint import Checkpoint, load_checkpoint, newest
 from cnnpy.train.history import History
 
-__all__ = ["evaluate", "fit", "predict"]
+__all__ = ["confusion_matrix", "evaluate", "fit", "predict"]
 
 
 def accuracy(logits, target):
@@ -22,7 +23,18 @@ def accuracy(logits, target):
     return int(np.count_nonzero(np.argmax(logits, axis=1) == target)), len(target)
 
 
-METRICS = {"accuracy": accuracy}
+def top5(logits, target):
+    """How many rows have the right class among their five highest scores, and how many rows there are."""
+    own = np.take_along_axis(logits, np.asarray(target)[:, None], axis=1)
+    return int(np.count_nonzero((logits > own).sum(axis=1) < 5)), len(target)
+
+
+def mae(output, target):
+    """The sum of absolute errors, and how many there are."""
+    return float(np.abs(np.asarray(output, np.float64) - target).sum()), np.size(target)
+
+
+METRICS = {"accuracy": accuracy, "top5": top5, "mae": mae}
 
 
 def _metrics(function, names):
@@ -175,6 +187,7 @@ def fit(
     schedule : object with ``step()``, optional
         Called after every epoch; :class:`cnnpy.optim.ReduceLROnPlateau` with the validation loss, or the loss without validation data.
     metrics : sequence of str
+        Some of 'accuracy', 'top5', 'mae' (mean absolute error).
     callbacks : sequence of objects with any of ``on_train_begin(trainer) on_epoch_begin(epoch) on_batch_end(step, logs)
         on_epoch_end(epoch, logs) on_train_end(logs)``
     resume : path or True, optional
@@ -246,8 +259,11 @@ def fit(
                 schedule.step()
         trainer.epoch += 1
         trainer.history.rows.append(logs)
-        with _uninterrupted():
-            call("on_epoch_end", trainer.epoch, logs)
+        try:
+            with _uninterrupted():
+                call("on_epoch_end", trainer.epoch, logs)
+        except StopTraining:
+            break
     call("on_train_end", logs)
     return trainer.history
 
@@ -298,3 +314,26 @@ def predict(model, x, *, batch_size=256, transform=None):
     x = np.asarray(x)
     outputs = [o for o, _ in _outputs(model, _dataset((x, np.zeros(len(x)))), batch_size, transform)]
     return np.concatenate(outputs) if outputs else np.zeros((0,))
+
+
+def confusion_matrix(model, data, *, num_classes=None, batch_size=256, transform=None):
+    """How often samples of each class were taken for each class.
+
+    Parameters
+    ----------
+    model : cnnpy.nn.Module
+    data : data set or (x, y) of arrays
+    num_classes : int, optional
+        Follows from the model's outputs.
+
+    Returns
+    -------
+    ndarray of int64, shape (classes, classes)
+        ``[right class, highest score]``.
+    """
+    matrix: np.ndarray = np.zeros((num_classes or 0,) * 2, np.int64)
+    for output, y in _outputs(model, _dataset(data), batch_size, transform):
+        if not matrix.size:
+            matrix = np.zeros((output.shape[1],) * 2, np.int64)
+        np.add.at(matrix, (y, np.argmax(output, axis=1)), 1)
+    return matrix

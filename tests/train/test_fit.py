@@ -17,7 +17,7 @@ def pictures():
 def fit(pictures, epochs, folder=None, model=None, **options):
     model = model or tiny()
     optimizer = optim.Adam(model.parameters(), lr=0.005)
-    callbacks = [train.Checkpoint(folder, keep=2)] if folder else []
+    callbacks = [*options.pop("callbacks", []), *([train.Checkpoint(folder, keep=2)] if folder else [])]
     history = train.fit(
         model, *pictures, optimizer=optimizer, epochs=epochs, callbacks=callbacks, progress=False, transform=Normalize(60, 80), **options
     )
@@ -151,3 +151,44 @@ def test_a_loss_that_is_not_finite_is_traced(pictures):
     optimizer = optim.SGD(model.parameters(), lr=1e30)
     with pytest.raises(FloatingPointError, match=r"fit: the loss is (nan|inf) at step \d+: .* not finite"), np.errstate(all="ignore"):
         train.fit(model, *pictures, optimizer=optimizer, epochs=2, progress=False, transform=Normalize(60, 80))
+
+
+def test_early_stopping_and_logger(pictures, tmp_path):
+    stop = train.EarlyStopping("val_accuracy", patience=1)
+    model = tiny()
+    for p in model.parameters():
+        p.data[...] = 0  # nothing is learnt at a rate of 0: the first epoch stays the best
+    history = train.fit(
+        model,
+        *pictures,
+        optimizer=optim.SGD(model.parameters(), lr=0.0),
+        epochs=20,
+        callbacks=[train.CSVLogger(tmp_path / "h.csv"), stop],
+        progress=False,
+        transform=Normalize(60, 80),
+        metrics=("accuracy", "top5"),
+    )
+    assert len(history) == 3 == stop.stopped_epoch and history["top5"] == [1.0] * 3
+    lines = (tmp_path / "h.csv").read_text().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("epoch,step,lr,loss,accuracy,top5")
+    with pytest.raises(ValueError, match="EarlyStopping: monitor is 'nothing', expected one of epoch"):
+        fit(pictures, 1, callbacks=[train.EarlyStopping("nothing")])
+    with pytest.raises(ValueError, match="patience is -1"):
+        train.EarlyStopping(patience=-1)
+
+
+def test_confusion_matrix_and_mean_absolute_error(pictures):
+    model, _ = fit(pictures, 3)
+    matrix = train.confusion_matrix(model, pictures[1], transform=Normalize(60, 80))
+    right = train.evaluate(model, pictures[1], transform=Normalize(60, 80))["accuracy"]
+    assert matrix.sum() == 80 and np.trace(matrix) / 80 == right
+    np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(pictures[1].y, minlength=4))
+    line = nn.Linear(1, 1, rng=0)
+    x = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
+    from cnnpy import functional as F
+
+    options = {"loss": F.mse_loss, "metrics": ("mae",)}
+    history = train.fit(
+        line, (x, 2 * x), (x, 2 * x), optimizer=optim.SGD(line.parameters(), lr=0.3), epochs=30, batch_size=10, progress=False, **options
+    )
+    assert history["val_mae"][-1] < 0.05 < history["val_mae"][0]

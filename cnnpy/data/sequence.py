@@ -1,0 +1,131 @@
+"""Texts and series."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Text", "series", "text", "windows"]
+
+
+class Text:
+    """A text as numbers.
+
+    Attributes
+    ----------
+    ids : ndarray of int64, shape (length,)
+    characters : list of str
+        The alphabet in order of code point; ``characters[id]``.
+    """
+
+    def __init__(self, content):
+        self.characters = sorted(set(content))
+        self._numbers = {c: i for i, c in enumerate(self.characters)}
+        self.ids = self.encode(content)
+
+    def encode(self, content):
+        unknown = sorted(set(content) - set(self._numbers))
+        if unknown:
+            raise ValueError(f"Text.encode: {unknown[0]!r} is not a character of the text")
+        return np.array([self._numbers[c] for c in content], np.int64)
+
+    def decode(self, ids):
+        return "".join(self.characters[int(i)] for i in np.ravel(ids))
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __repr__(self):
+        return f"Text({len(self)} characters of {len(self.characters)} kinds)"
+
+
+def text(path, *, max_bytes=1 << 28):
+    """A UTF-8 file as a :class:`Text`.
+
+    Raises
+    ------
+    ValueError
+        Missing, empty, too large or no UTF-8; one sentence with the path.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"text: {path} is not a file")
+    if path.stat().st_size > max_bytes:
+        raise ValueError(f"text: {path} has {path.stat().st_size} bytes, more than the {max_bytes} allowed")
+    try:
+        content = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"text: {path} is not UTF-8: {error.reason} at byte {error.start}") from None
+    if not content:
+        raise ValueError(f"text: {path} is empty")
+    return Text(content)
+
+
+def series(path, column=-1):
+    """Numbers of one column of a CSV file with a heading line.
+
+    Parameters
+    ----------
+    path : path
+    column : int or str
+        Number of the column, or its heading; the last by default.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    ValueError
+        A missing file or column, or a cell that is no number; one sentence with the path and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"series: {path} is not a file")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"series: {path} is no CSV file: {error}") from None
+    if len(rows) < 2:
+        raise ValueError(f"series: {path} has {len(rows)} lines, expected a heading and numbers")
+    if isinstance(column, str):
+        if column not in rows[0]:
+            raise ValueError(f"series: {path} has columns {', '.join(rows[0])}, expected {column!r} among them")
+        column = rows[0].index(column)
+    values = []
+    for number, row in enumerate(rows[1:], 2):
+        try:
+            value = float(row[column])
+        except (ValueError, IndexError):
+            raise ValueError(f"series: {path} has no number in column {column} of line {number}: {','.join(row)!r}") from None
+        if not np.isfinite(value):
+            raise ValueError(f"series: {path} holds {value} in line {number}, expected finite numbers")
+        values.append(value)
+    return np.array(values)
+
+
+def windows(values, length, ahead=1):
+    """Every stretch of a series and what follows it.
+
+    Parameters
+    ----------
+    values : array_like, shape (T,)
+    length : int
+        Of the stretches.
+    ahead : int
+        How many steps behind the stretch the target lies; 1: the next value.
+
+    Returns
+    -------
+    x : ndarray, shape (T - length - ahead + 1, length)
+    y : ndarray, shape (T - length - ahead + 1,)
+    """
+    values = np.asarray(values)
+    for name, value in (("length", length), ("ahead", ahead)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"windows: {name} is {value!r}, expected an int of at least 1")
+    if values.ndim != 1 or len(values) < length + ahead:
+        raise ValueError(f"windows: values has shape {values.shape}, expected at least {length + ahead} values along one axis")
+    x = np.lib.stride_tricks.sliding_window_view(values, length)[: len(values) - length - ahead + 1]
+    return x.copy(), values[length + ahead - 1 :].copy()
