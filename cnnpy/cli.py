@@ -9,7 +9,11 @@ import numpy as np
 
 __all__ = ["main"]
 
-MODELS = ("lenet5",)
+MODELS = (
+    *("lenet5", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+)
+CIFAR_RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
 
 def _build(name, **options):
@@ -24,12 +28,41 @@ def _info(args):
     show_config()
 
 
+def _inputs(model, given):
+    """(C, H, W) that a command describes: as given, else what the network was made for."""
+    if given:
+        return given
+    return (1, 28, 28) if model == "lenet5" else (3, 32, 32) if model in CIFAR_RESNETS else (3, 224, 224)
+
+
+def _options(name, shape, classes):
+    """Arguments of a model for images of a shape: the large networks have a form for small ones."""
+    options = {"num_classes": classes, "in_channels": shape[0]}
+    if shape[1] < 64 and name.startswith(("vgg", "resnet")) and name not in CIFAR_RESNETS:
+        options["small_input"] = True
+    return options
+
+
 def _optimizer(args, model):
     from cnnpy import optim
 
+    if args.optimizer is None:
+        args.optimizer = "sgd" if args.model in CIFAR_RESNETS else "adam"
+    if args.optimizer == "sgd" and args.model in CIFAR_RESNETS:  # the recipe of He et al., section 4.2
+        return optim.SGD(model.parameters(), lr=0.1 if args.lr is None else args.lr, momentum=0.9, weight_decay=1e-4)
     if args.optimizer == "sgd":
         return optim.SGD(model.parameters(), lr=0.05 if args.lr is None else args.lr, momentum=0.9)
     return {"adam": optim.Adam, "adamw": optim.AdamW}[args.optimizer](model.parameters(), lr=4e-3 if args.lr is None else args.lr)
+
+
+class _Steps:
+    """The rate falls to a tenth after a half and again after three quarters of the epochs, as in He et al."""
+
+    def __init__(self, optimizer, epochs):
+        self.optimizer, self.epochs, self.base = optimizer, epochs, optimizer.lr
+
+    def on_epoch_begin(self, epoch):
+        self.optimizer.lr = self.base * 0.1 ** ((epoch >= self.epochs / 2) + (epoch >= self.epochs * 0.75))
 
 
 class _LinearDecay:
@@ -46,7 +79,7 @@ def _train(args):
     import cnnpy
     from cnnpy import train
     from cnnpy.train.run import Run, load_data
-    from cnnpy.transforms import Normalize
+    from cnnpy.transforms import Compose, Normalize, PadAndCrop, RandomHorizontalFlip
 
     if args.threads:
         cnnpy.set_num_threads(args.threads)
@@ -56,6 +89,8 @@ def _train(args):
     channels, classes = whole.x.shape[1], whole.classes
     config = {"model": args.model, "num_classes": len(classes), "in_channels": channels, "data": args.data, "seed": args.seed}
     config |= {"classes": classes, "input": list(whole.x.shape[1:]), "normalize": Normalize.of(whole).state()}
+    model = _build(args.model, **_options(args.model, whole.x.shape[1:], len(classes)), rng=args.seed)
+    optimizer = _optimizer(args, model)
     config |= {"epochs": args.epochs, "batch_size": args.batch_size, "optimizer": args.optimizer, "cnnpy": cnnpy.__version__}
     run = Run(folder, config)
     if args.resume:
@@ -67,9 +102,13 @@ def _train(args):
     run.create()
     test = load_data(args.data, "test")
     train_part, validation = run.parts()
-    model = _build(args.model, num_classes=len(classes), in_channels=channels, rng=args.seed)
-    optimizer = _optimizer(args, model)
-    callbacks = [_LinearDecay(optimizer, args.epochs), train.CSVLogger(folder / "history.csv"), train.Checkpoint(run.checkpoints)]
+    recipe = args.model in CIFAR_RESNETS
+    transform = Compose(PadAndCrop(4), RandomHorizontalFlip(), run.transform) if recipe else run.transform
+    callbacks = [
+        (_Steps if recipe else _LinearDecay)(optimizer, args.epochs),
+        train.CSVLogger(folder / "history.csv"),
+        train.Checkpoint(run.checkpoints),
+    ]
     begin = time.perf_counter()
     try:
         history = train.fit(
@@ -82,8 +121,9 @@ def _train(args):
             callbacks=callbacks,
             resume=folder if args.resume else None,
             progress=not args.quiet,
-            transform=run.transform,
+            transform=transform,
             seed=args.seed,
+            workers=1 if recipe else 0,
         )
     except KeyboardInterrupt:
         print(
@@ -105,7 +145,7 @@ def _open(folder):
     run = Run.open(folder)
     if run.config["model"] not in MODELS:
         raise ValueError(f"{folder}: the model {run.config['model']!r} is not known")
-    model = _build(run.config["model"], num_classes=len(run.config["classes"]), in_channels=run.config["in_channels"], rng=0)
+    model = _build(run.config["model"], **_options(run.config["model"], run.config["input"], len(run.config["classes"])), rng=0)
     return run, model, run.load_best(model)
 
 
@@ -145,13 +185,15 @@ def _shape(text):
 def _summary(args):
     from cnnpy.tools import summary
 
-    print(summary(_build(args.model, in_channels=args.input[0], rng=0), args.input))
+    shape = _inputs(args.model, args.input)
+    print(summary(_build(args.model, in_channels=shape[0], rng=0), shape))
 
 
 def _receptive_field(args):
     from cnnpy.tools import receptive_field
 
-    print(receptive_field(_build(args.model, in_channels=args.input[0], rng=0), args.input))
+    shape = _inputs(args.model, args.input)
+    print(receptive_field(_build(args.model, in_channels=shape[0], rng=0), shape))
 
 
 def _bench(args):
@@ -193,14 +235,21 @@ def _parser():
     train = add("train", _train, "train a model and print its accuracy on the test part")
     train.add_argument("model", choices=MODELS)
     train.add_argument(
-        "--data", default="digits", help="'digits' (scikit-learn), 'shapes' (generated) or a folder of MNIST's IDX files (default: digits)"
+        "--data",
+        default="digits",
+        help="'digits' (scikit-learn), 'shapes' (generated), a folder of MNIST's IDX files, or CIFAR-10: its batches, or a folder or zip "
+        "file of train/CLASS/ and test/CLASS/ images (default: digits)",
     )
     train.add_argument(
         "--epochs", type=_positive, default=10, help="passes over the training part in all, also with --resume (default: 10)"
     )
     train.add_argument("--batch-size", type=_positive, default=64, help="samples a step (default: 64)")
-    train.add_argument("--lr", type=_rate, help="learning rate at the start; falls linearly to a tenth (default: 0.004, sgd 0.05)")
-    train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam")
+    train.add_argument(
+        "--lr",
+        type=_rate,
+        help="learning rate at the start; falls linearly to a tenth, of the CIFAR ResNets in two steps (default: 0.004, sgd 0.05, of those 0.1)",
+    )
+    train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam, of the CIFAR ResNets sgd as in their paper")
     train.add_argument("--out", help="run folder (default: runs/MODEL-DATA)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
     train.add_argument("--threads", type=_positive, help="threads to use (default: all allowed); changes no bit of the result")
@@ -216,10 +265,10 @@ def _parser():
     predict.add_argument("images", nargs="+", help="image files")
     summary = add("summary", _summary, "print the layers of a model with shapes, parameters and multiply-adds")
     summary.add_argument("model", choices=MODELS)
-    summary.add_argument("--input", type=_shape, default=(1, 28, 28), help="channels,height,width (default: 1,28,28)")
+    summary.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
     field = add("rf", _receptive_field, "print the receptive field of a model, layer by layer")
     field.add_argument("model", choices=MODELS)
-    field.add_argument("--input", type=_shape, default=(1, 28, 28), help="channels,height,width (default: 1,28,28)")
+    field.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
     bench.add_argument("name", nargs="?", default="all", help="machine, conv, families, lenet, calls or all (default: all)")
     bench.add_argument("--against", default="", help="comma-separated peers: torch, onnxruntime")

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -99,3 +100,25 @@ def test_wrong_usage_is_status_2(arguments, capsys):
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-P", "-m", "cnnpy", "--help"], capture_output=True, text=True, check=True)
     assert "train" in done.stdout and "COMMAND" in done.stdout
+
+
+def test_a_cifar_resnet_with_its_recipe(tmp_path, capsys):
+    """Class folders of small pictures: trained with pad-and-crop, flips and the paper's rates, then tested."""
+    image = pytest.importorskip("PIL.Image", reason="pillow comes with the train extra")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 6)):
+        for label, name in enumerate(("dark", "light")):
+            folder = tmp_path / "set" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 90, (32, 32, 3)) + 150 * label
+                image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    out = tmp_path / "run"
+    command = ["train", "resnet20", "--data", str(tmp_path / "set"), "--epochs", "2", "--batch-size", "16", "--out", str(out), "--quiet"]
+    assert cli.main(command) == 0 and "(12 samples)" in capsys.readouterr().out
+    config = json.loads((out / "config.json").read_text())
+    assert config["optimizer"] == "sgd" and config["classes"] == ["dark", "light"] and config["input"] == [3, 32, 32]
+    rows = (out / "history.csv").read_text().splitlines()
+    assert [float(r.split(",")[rows[0].split(",").index("lr")]) for r in rows[1:]] == pytest.approx([0.1, 0.01])
+    picture = next((tmp_path / "set" / "test" / "light").iterdir())
+    assert cli.main(["test", str(out)]) == 0 and cli.main(["predict", str(out), str(picture)]) == 0

@@ -1,5 +1,36 @@
 """Networks: compositions of :mod:`cnnpy.nn`, no arithmetic of their own."""
 
+from cnnpy.models.alexnet import alexnet
 from cnnpy.models.lenet import lenet5
+from cnnpy.models.resnet import (
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet44,
+    resnet50,
+    resnet56,
+    resnet101,
+    resnet110,
+    resnet152,
+)
+from cnnpy.models.vgg import vgg11, vgg13, vgg16, vgg19
 
-__all__ = ["lenet5"]
+__all__ = [
+    "alexnet",
+    "lenet5",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet44",
+    "resnet50",
+    "resnet56",
+    "resnet101",
+    "resnet110",
+    "resnet152",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]

@@ -17,7 +17,7 @@ from cnnpy.nn.pad import *  # noqa: F403
 from cnnpy.nn.pad import __all__ as _pads
 from cnnpy.nn.pool import *  # noqa: F403
 from cnnpy.nn.pool import __all__ as _pools
-from cnnpy.nn.resize import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
+from cnnpy.nn.resize import Fold, PixelShuffle, PixelUnshuffle, Subsample, Unfold, Upsample
 
 __all__ = [
     "Conv1d",
@@ -37,6 +37,7 @@ __all__ = [
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
+    "Subsample",
     "Unfold",
     "Upsample",
     "init",

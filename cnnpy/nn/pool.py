@@ -1,6 +1,7 @@
 """Pooling layers."""
 
 from collections.abc import Callable
+from typing import Any
 
 from cnnpy import functional as F
 from cnnpy.nn.module import Module
@@ -177,4 +178,5 @@ def _define():
             yield name, type(name, (base,), members)
 
 
+AdaptiveAvgPool2d: Any  # like its sisters, defined here:
 globals().update(_define())

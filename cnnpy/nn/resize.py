@@ -1,9 +1,11 @@
 """Resizing layers."""
 
+import numpy as np
+
 from cnnpy import functional as F
 from cnnpy.nn.module import Module
 
-__all__ = ["Fold", "PixelShuffle", "PixelUnshuffle", "Unfold", "Upsample"]
+__all__ = ["Fold", "PixelShuffle", "PixelUnshuffle", "Subsample", "Unfold", "Upsample"]
 
 
 class Upsample(Module):
@@ -64,3 +66,38 @@ class Fold(Module):
 
     def forward(self, x):
         return F.fold(x, self.output_size, self.kernel_size, **self.options)
+
+
+class Subsample(Module):
+    """Every `stride`-th pixel, with channels of zeros added on both sides: a residual shortcut without parameters.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        The channels that are missing are added half in front, half (the odd one too) behind.
+    stride : int
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, 2016, option A.
+    """
+
+    def __init__(self, in_channels, out_channels, stride):
+        super().__init__()
+        if out_channels < in_channels or stride < 1:
+            raise ValueError(
+                f"Subsample: {in_channels} to {out_channels} channels with stride {stride}, expected no fewer channels and a stride of at least 1"
+            )
+        self.stride, self.front = stride, (out_channels - in_channels) // 2
+        self.behind = out_channels - in_channels - self.front
+
+    def forward(self, x):
+        small = x[:, :, :: self.stride, :: self.stride]
+        if self.front + self.behind == 0:
+            return small
+        n, _, h, w = small.shape
+        front, behind = (np.zeros((n, c, h, w), small.dtype) for c in (self.front, self.behind))
+        return F.concatenate([front, small, behind], axis=1)
+
+    def extra_repr(self):
+        return f"stride={self.stride}, front={self.front}, behind={self.behind}"

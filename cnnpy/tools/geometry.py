@@ -122,6 +122,8 @@ def _geometry(layer, rank):
     elif isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         kernel, transposed = layer.kernel_size, True
         stride, dilation, padding = (layer.options[k] for k in ("stride", "dilation", "padding"))
+    elif isinstance(layer, nn.Subsample):  # windows of one cell
+        kernel, stride, dilation, padding, transposed = 1, layer.stride, 1, 0, False
     elif hasattr(layer, "kernel_size") and "Pool" in type(layer).__name__ and "Un" not in type(layer).__name__:
         kernel, transposed = layer.kernel_size, False
         stride = kernel if layer.options.get("stride") is None else layer.options["stride"]
@@ -158,7 +160,8 @@ def receptive_field(model, input_shape):
     Parameters
     ----------
     model : cnnpy.nn.Module
-        A layer, or layers joined by Sequential, Residual and Concat; of parallel paths the one that sees most counts.
+        A layer, or layers joined by Sequential, Residual and Concat, or a module whose ``structure()`` lists its parts in order, parallel
+        ones in a tuple of lists; of parallel paths the one that sees most counts.
     input_shape : tuple of int
         (C, spatial) of one sample; tells the number of axes.
 
@@ -180,6 +183,26 @@ def receptive_field(model, input_shape):
         raise ValueError(f"receptive_field: input_shape is {input_shape}, expected (C, spatial) with one to three spatial axes")
     rows: list = []
 
+    def join(layer, name, ends):
+        """Where paths meet: that of the largest field."""
+        states = [end for end, _ in ends]
+        if any(a[1] != b[1] for s in states for a, b in zip(s, states[0], strict=True)):
+            raise ValueError(f"receptive_field: the paths of {name or type(layer).__name__} have different strides, expected the same")
+        joined = [max(axis, key=lambda a: a[0]) for axis in zip(*states, strict=True)]
+        rows.append((name or type(layer).__name__, type(layer).__name__, joined))
+        return joined, all(goes_on for _, goes_on in ends)
+
+    def follow(layer, structure, name, state):
+        """A module that says how its parts follow each other: names in order, and tuples of parallel lists."""
+        for part in structure:
+            if isinstance(part, tuple):
+                state, goes_on = join(layer, name, [follow(layer, path, name, state) for path in part])
+            else:
+                state, goes_on = walk(getattr(layer, part), f"{name}.{part}" if name else part, state)
+            if not goes_on:
+                return state, False
+        return state, True
+
     def walk(layer, name, state):
         """The state behind the layer, and whether the map went on."""
         if isinstance(layer, nn.Sequential):
@@ -196,12 +219,9 @@ def receptive_field(model, input_shape):
             ends = [walk(child, f"{name}.{path}" if name else path, state) for path, child in paths]
             if isinstance(layer, nn.Residual) and layer.shortcut is None:
                 ends.append((state, True))
-            states = [end for end, _ in ends]
-            if any(a[1] != b[1] for s in states for a, b in zip(s, states[0], strict=True)):
-                raise ValueError(f"receptive_field: the paths of {name or type(layer).__name__} have different strides, expected the same")
-            joined = [max(axis, key=lambda a: a[0]) for axis in zip(*states, strict=True)]
-            rows.append((name or type(layer).__name__, type(layer).__name__, joined))
-            return joined, all(goes_on for _, goes_on in ends)
+            return join(layer, name, ends)
+        if hasattr(layer, "structure"):
+            return follow(layer, layer.structure(), name, state)
         if isinstance(layer, (nn.Flatten, nn.Linear, nn.GlobalAvgPool, nn.GlobalMaxPool)) or "Adaptive" in type(layer).__name__:
             return state, False
         geometry = _geometry(layer, rank)

@@ -14,15 +14,16 @@ VALIDATION_SHARE = 0.1
 
 
 def load_data(name, part):
-    """A data set by name ('digits', 'shapes') or from a folder of IDX files; part 'train' or 'test'."""
+    """A data set by name ('digits', 'shapes'), from a folder of IDX files, or in one of CIFAR-10's forms; part 'train' or 'test'."""
     if name == "digits":
         return data.digits(part)
     if name == "shapes":
         return data.shapes(4000 if part == "train" else 1000, rng=0 if part == "train" else 1)
     folder = Path(name)
     if not folder.exists():
-        raise ValueError(f"train: data {name!r} is neither 'digits', 'shapes' nor a folder that exists")
-    return data.mnist(folder, part)
+        raise ValueError(f"train: data {name!r} is neither 'digits', 'shapes' nor a folder or file that exists")
+    cifar = folder.is_file() or (folder / part).is_dir() or any(folder.glob("*_batch*"))
+    return data.cifar10(folder, part) if cifar else data.mnist(folder, part)
 
 
 class Run:
