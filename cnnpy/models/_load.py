@@ -8,7 +8,7 @@ __all__ = ["load_weights"]
 
 
 def load_weights(model, path):
-    """Copies the tensors of a ``.safetensors`` file into a model by name.
+    """Copies the tensors of a ``.safetensors`` file, or of a ``.pth`` one with torchvision's names, into a model by name.
 
     Tensors of another shape, as those of a head for other classes, are left out and named in a warning; a file that fits nowhere is refused.
 
@@ -17,7 +17,8 @@ def load_weights(model, path):
     list of str
         The names left out.
     """
-    found, own = io.load(path), model.state_dict()
+    found = io.load_pth(path) if str(path).endswith((".pth", ".pt")) else io.load(path)
+    own = model.state_dict()
     fitting = {n: a for n, a in found.items() if n in own and a.shape == own[n].shape}
     if not fitting:
         raise ValueError(f"load_weights: no tensor of {path} has a name and shape of this model, which begins with {next(iter(own))}")

@@ -37,7 +37,7 @@ def alexnet(num_classes=1000, *, in_channels=3, variant="one tower", dropout=0.5
     dropout : float
         Before the dense layers.
     weights : path, optional
-        A ``.safetensors`` file to start from; a head for other classes is left out with a warning.
+        A ``.safetensors`` or ``.pth`` file to start from; a head for other classes is left out with a warning.
     rng : int or numpy.random.Generator, optional
 
     References

@@ -56,7 +56,7 @@ small_input : bool
 dropout : float
     Behind the dense layers.
 weights : path, optional
-    A ``.safetensors`` file to start from; a head for other classes is left out with a warning.
+    A ``.safetensors`` or ``.pth`` file to start from; a head for other classes is left out with a warning.
 rng : int or numpy.random.Generator, optional
 
 References
