@@ -14,6 +14,7 @@ from cnnpy.models.resnet import (
     resnet110,
     resnet152,
 )
+from cnnpy.models.unet import unet_small
 from cnnpy.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "resnet101",
     "resnet110",
     "resnet152",
+    "unet_small",
     "vgg11",
     "vgg13",
     "vgg16",

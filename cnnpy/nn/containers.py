@@ -4,7 +4,7 @@ from cnnpy import functional as F
 from cnnpy.autograd import Tensor
 from cnnpy.nn.module import Module
 
-__all__ = ["Concat", "Flatten", "Lambda", "ModuleList", "Residual", "Sequential"]
+__all__ = ["Concat", "Flatten", "Join", "Lambda", "ModuleList", "Residual", "Sequential"]
 
 
 class Sequential(Module):
@@ -116,6 +116,20 @@ class Concat(Module):
 
     def forward(self, x):
         return F.concatenate([module(x) for module in self._modules.values()], axis=self.axis)
+
+    def extra_repr(self):
+        return f"axis={self.axis}"
+
+
+class Join(Module):
+    """Joins its inputs along an axis: the meeting of two paths, where :class:`Concat` makes several paths of one input."""
+
+    def __init__(self, axis=1):
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *inputs):
+        return F.concatenate(list(inputs), axis=self.axis)
 
     def extra_repr(self):
         return f"axis={self.axis}"

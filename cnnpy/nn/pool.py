@@ -178,5 +178,6 @@ def _define():
             yield name, type(name, (base,), members)
 
 
-AdaptiveAvgPool2d: Any  # like its sisters, defined here:
+AdaptiveAvgPool2d: Any  # these and their sisters are defined here:
+MaxUnpool2d: Any
 globals().update(_define())
