@@ -36,48 +36,45 @@ ALWAYS_INLINE vec vec_scale(vec p, mask n)
     return p * (vec)((half + EXPONENT_BIAS) << FRACTION_BITS) * (vec)((n - half + EXPONENT_BIAS) << FRACTION_BITS);
 }
 
+/* x = n ln2 + r, |r| <= ln2/2; returns q of e^r = 1 + r + r^2 q, q = 1/2! + r/3! + ... */
+ALWAYS_INLINE vec exp_parts(vec x, mask *n, vec *r)
+{
+    const vec rounded = vec_madd(x, vec_fill(REAL(1.44269504088896340736)), vec_fill(ROUNDER));
+    const vec k = rounded - ROUNDER;
+    *n = (mask)rounded - (mask)vec_fill(ROUNDER);
+    *r = vec_madd(k, vec_fill(-LN2_LOW), vec_madd(k, vec_fill(-LN2_HIGH), x));
+#if CNN_DOUBLE
+    vec q = vec_fill(1.0 / 6227020800.0);
+    q = vec_madd(q, *r, vec_fill(1.0 / 479001600.0));
+    q = vec_madd(q, *r, vec_fill(1.0 / 39916800.0));
+    q = vec_madd(q, *r, vec_fill(1.0 / 3628800.0));
+    q = vec_madd(q, *r, vec_fill(1.0 / 362880.0));
+    q = vec_madd(q, *r, vec_fill(1.0 / 40320.0));
+    q = vec_madd(q, *r, vec_fill(1.0 / 5040.0));
+#else
+    vec q = vec_fill(1.0f / 5040.0f);
+#endif
+    q = vec_madd(q, *r, vec_fill(REAL(1.0) / REAL(720.0)));
+    q = vec_madd(q, *r, vec_fill(REAL(1.0) / REAL(120.0)));
+    q = vec_madd(q, *r, vec_fill(REAL(1.0) / REAL(24.0)));
+    q = vec_madd(q, *r, vec_fill(REAL(1.0) / REAL(6.0)));
+    q = vec_madd(q, *r, vec_fill(REAL(0.5)));
+    return q;
+}
+
 ALWAYS_INLINE vec vec_exp(vec x)
 {
     x = vec_select(x > EXP_HIGH, vec_fill(EXP_HIGH), x);
     x = vec_select(x < EXP_LOW, vec_fill(EXP_LOW), x);
-    const vec rounded = vec_madd(x, vec_fill(REAL(1.44269504088896340736)), vec_fill(ROUNDER));
-    const mask n = (mask)rounded - (mask)vec_fill(ROUNDER);
-    const vec k = rounded - ROUNDER;
-    vec r = vec_madd(k, vec_fill(-LN2_HIGH), x);
-    r = vec_madd(k, vec_fill(-LN2_LOW), r);
-    /* e^r = 1 + r + r^2 (1/2! + r/3! + ...), |r| <= ln2/2 */
-#if CNN_DOUBLE
-    vec q = vec_fill(1.0 / 6227020800.0);
-    q = vec_madd(q, r, vec_fill(1.0 / 479001600.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 39916800.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 3628800.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 362880.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 40320.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 5040.0));
-#else
-    vec q = vec_fill(1.0f / 5040.0f);
-#endif
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(720.0)));
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(120.0)));
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(24.0)));
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(6.0)));
-    q = vec_madd(q, r, vec_fill(REAL(0.5)));
+    mask n;
+    vec r;
+    const vec q = exp_parts(x, &n, &r);
     return vec_scale(vec_madd(q, r * r, r) + REAL(1.0), n);
 }
 
-ALWAYS_INLINE vec vec_log(vec x)
+/* 2/3 + 2z/5 + 2z^2/7 + ..., so that 2 atanh s = 2s + s z (that), z = s^2 */
+ALWAYS_INLINE vec log_series(vec z)
 {
-    const vec tiny = vec_fill(CNN_DOUBLE ? (real)2.2250738585072014e-308 : (real)1.17549435e-38);
-    const mask subnormal = x < tiny;
-    const vec lifted = vec_select(subnormal, x * (real)(1l << (FRACTION_BITS + 1)), x);
-    /* x = m * 2^e with m in [sqrt(1/2), sqrt(2)) */
-    const mask root = (mask)vec_fill(REAL(0.70710678118654752440));
-    const mask shifted = ((mask)lifted - root) >> FRACTION_BITS;
-    const vec m = (vec)((mask)lifted - (shifted << FRACTION_BITS));
-    const mask e = shifted - (subnormal & (FRACTION_BITS + 1));
-    const vec k = (vec)(e + (mask)vec_fill(ROUNDER)) - ROUNDER;
-    /* log m = 2 atanh(s) = 2s + 2s^3 (1/3 + s^2/5 + ...), s = f/(2 + f), written so that f itself enters exactly */
-    const vec f = m - REAL(1.0), s = f / (f + REAL(2.0)), z = s * s;
 #if CNN_DOUBLE
     vec q = vec_fill(2.0 / 23.0);
     q = vec_madd(q, z, vec_fill(2.0 / 21.0));
@@ -93,7 +90,23 @@ ALWAYS_INLINE vec vec_log(vec x)
     q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(7.0)));
     q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(5.0)));
     q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(3.0)));
-    q = q * z;
+    return q;
+}
+
+ALWAYS_INLINE vec vec_log(vec x)
+{
+    const vec tiny = vec_fill(CNN_DOUBLE ? (real)2.2250738585072014e-308 : (real)1.17549435e-38);
+    const mask subnormal = x < tiny;
+    const vec lifted = vec_select(subnormal, x * (real)(1l << (FRACTION_BITS + 1)), x);
+    /* x = m * 2^e with m in [sqrt(1/2), sqrt(2)) */
+    const mask root = (mask)vec_fill(REAL(0.70710678118654752440));
+    const mask shifted = ((mask)lifted - root) >> FRACTION_BITS;
+    const vec m = (vec)((mask)lifted - (shifted << FRACTION_BITS));
+    const mask e = shifted - (subnormal & (FRACTION_BITS + 1));
+    const vec k = (vec)(e + (mask)vec_fill(ROUNDER)) - ROUNDER;
+    /* log m = 2 atanh(s) = 2s + 2s^3 (1/3 + s^2/5 + ...), s = f/(2 + f), written so that f itself enters exactly */
+    const vec f = m - REAL(1.0), s = f / (f + REAL(2.0)), z = s * s;
+    const vec q = log_series(z) * z;
     const vec h = f * f * REAL(0.5); /* 2s = f - s f, and s f = h - s (h - ...): log m = f - (h - s (h + q)) */
     const vec low = vec_madd(k, vec_fill(LN2_LOW), s * (h + q));
     vec y = vec_madd(k, vec_fill(LN2_HIGH), f - (h - low));
@@ -144,28 +157,9 @@ ALWAYS_INLINE vec vec_tanh(vec x)
 /* e^x - 1 for x <= 0: 2^n (1 + p) - 1 = (2^n - 1) + 2^n p. Positive x is not meant. */
 ALWAYS_INLINE vec vec_expm1_negative(vec x)
 {
-    x = vec_select(x < EXP_LOW / 2, vec_fill(EXP_LOW / 2), x);
-    const vec rounded = vec_madd(x, vec_fill(REAL(1.44269504088896340736)), vec_fill(ROUNDER));
-    const mask n = (mask)rounded - (mask)vec_fill(ROUNDER);
-    const vec k = rounded - ROUNDER;
-    vec r = vec_madd(k, vec_fill(-LN2_HIGH), x);
-    r = vec_madd(k, vec_fill(-LN2_LOW), r);
-#if CNN_DOUBLE
-    vec q = vec_fill(1.0 / 6227020800.0);
-    q = vec_madd(q, r, vec_fill(1.0 / 479001600.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 39916800.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 3628800.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 362880.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 40320.0));
-    q = vec_madd(q, r, vec_fill(1.0 / 5040.0));
-#else
-    vec q = vec_fill(1.0f / 5040.0f);
-#endif
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(720.0)));
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(120.0)));
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(24.0)));
-    q = vec_madd(q, r, vec_fill(REAL(1.0) / REAL(6.0)));
-    q = vec_madd(q, r, vec_fill(REAL(0.5)));
+    mask n;
+    vec r;
+    const vec q = exp_parts(vec_select(x < EXP_LOW / 2, vec_fill(EXP_LOW / 2), x), &n, &r);
     const vec p = vec_madd(q * r, r, r), power = vec_scale(vec_fill(REAL(1.0)), n);
     return vec_madd(power, p, power - REAL(1.0));
 }
@@ -175,22 +169,7 @@ ALWAYS_INLINE vec vec_log1p_unit(vec e)
 {
     const mask far = e > REAL(0.41421356237309504880);
     const vec f = vec_select(far, (e - REAL(1.0)) * REAL(0.5), e), s = f / (f + REAL(2.0)), z = s * s;
-#if CNN_DOUBLE
-    vec q = vec_fill(2.0 / 23.0);
-    q = vec_madd(q, z, vec_fill(2.0 / 21.0));
-    q = vec_madd(q, z, vec_fill(2.0 / 19.0));
-    q = vec_madd(q, z, vec_fill(2.0 / 17.0));
-    q = vec_madd(q, z, vec_fill(2.0 / 15.0));
-    q = vec_madd(q, z, vec_fill(2.0 / 13.0));
-#else
-    vec q = vec_fill(2.0f / 13.0f);
-#endif
-    q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(11.0)));
-    q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(9.0)));
-    q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(7.0)));
-    q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(5.0)));
-    q = vec_madd(q, z, vec_fill(REAL(2.0) / REAL(3.0)));
-    const vec h = f * f * REAL(0.5), near = f - (h - s * vec_madd(q, z, h));
+    const vec h = f * f * REAL(0.5), near = f - (h - s * vec_madd(log_series(z), z, h));
     return near + vec_select(far, vec_fill(LN2_HIGH + LN2_LOW), (vec){0});
 }
 
