@@ -5,7 +5,7 @@ static const char *const kinds[] = {"mse_loss", "l1_loss", "huber_loss", "binary
 static const char *const backward_kinds[] = {"mse_loss_backward", "l1_loss_backward", "huber_loss_backward", "binary_cross_entropy_with_logits_backward", "kl_div_backward"};
 static const char *const reductions[] = {"mean", "sum", "none", NULL}; /* enum cnn_reduction */
 
-/* kind, input, target, delta, reduction at args; both arrays in the input's order */
+/* kind, input, target, delta, reduction at args; both arrays in one order */
 static int read_loss(struct frame *f, PyObject *const *args, PyObject *dy_object, PyArrayObject **dy, PyArrayObject **x, PyArrayObject **t, struct cnn_loss_map *p)
 {
     if (read_choice(f, "kind", args[0], kinds, &p->kind) < 0)
@@ -15,7 +15,8 @@ static int read_loss(struct frame *f, PyObject *const *args, PyObject *dy_object
     if (read_arrays(f, rows, dy ? 3 : 2) < 0 || read_double(f, "delta", args[3], 0, 1e300, &p->delta) < 0 || read_choice(f, "reduction", args[4], reductions, &p->reduction) < 0 ||
         check_shape(f, "target", *t, PyArray_NDIM(*x), PyArray_DIMS(*x)) < 0)
         return -1;
-    if ((!is_dense(*x) && !(*x = in_c_order(f, *x))) || !(*t = ordered_like(f, *t, *x)))
+    /* A sum runs in C order whatever the memory order. */
+    if (((!is_dense(*x) || (!dy && p->reduction != CNN_NONE)) && !(*x = in_c_order(f, *x))) || !(*t = ordered_like(f, *t, *x)))
         return -1;
     p->size = PyArray_SIZE(*x);
     return 0;

@@ -235,3 +235,14 @@ def test_embedding_and_one_hot():
     layer = nn.Embedding(5, 2, rng=0)
     layer(np.array([1, 1])).sum().backward()
     assert layer.weight.grad.tolist() == [[0, 0], [2, 2], [0, 0], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses_have_the_same_bits_in_every_memory_order(name, reduction, isa, rng):
+    """Real numbers, so that another order of the sum would show."""
+    x, t = rng.normal(size=(5, 7, 9, 11)), rng.uniform(0.1, 0.9, (5, 7, 9, 11))
+    loss = getattr(F, name)
+    wanted = loss(x, t, reduction=reduction).tobytes()
+    for a, b in ((F.channels_last(x), t), (x, F.channels_last(t)), (F.channels_last(x), F.channels_last(t)), (np.asfortranarray(x), t)):
+        assert np.ascontiguousarray(loss(a, b, reduction=reduction)).tobytes() == wanted
