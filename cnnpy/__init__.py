@@ -17,7 +17,7 @@ from cnnpy.functional.runtime import (
 
 __version__ = "0.1.0"
 
-_LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli", "image", "transforms")
+_LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli", "image", "transforms", "plot", "dist")
 
 __all__ = [
     "Tensor",

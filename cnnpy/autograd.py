@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["OPERATIONS", "Operation", "Tensor", "no_grad", "operation"]
+__all__ = ["OPERATIONS", "Operation", "Tensor", "no_grad", "operation", "tracing"]
 
 OPERATIONS: dict = {}  # name -> Operation
 
@@ -98,6 +98,17 @@ def no_grad():
         yield
     finally:
         _state.off = before
+
+
+@contextlib.contextmanager
+def tracing(see):
+    """Shows every call on Tensors inside the block: ``see(operation, args, options, result)``, args and result as the caller has them."""
+    before = getattr(_state, "see", None)
+    _state.see = see
+    try:
+        yield
+    finally:
+        _state.see = before
 
 
 class _Node:
@@ -207,7 +218,11 @@ def _record(op, args, options):
         node.outputs = [(t.shape, t.dtype) for t in tensors]
         for i, t in enumerate(tensors):
             t._node, t._slot = node, i
-    return _wrap(result, template, tensors)
+    wrapped = _wrap(result, template, tensors)
+    see = getattr(_state, "see", None)
+    if see is not None:
+        see(op, args, options, wrapped)
+    return wrapped
 
 
 def _apply(name):

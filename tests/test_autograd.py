@@ -118,3 +118,20 @@ def test_bad_data():
     with pytest.raises(TypeError, match="Tensor: data has dtype complex128"):
         Tensor([1j])
     assert Tensor([1, 2]).dtype == np.float64 and Tensor(np.float16(1)).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_python_number_takes_the_dtype_of_what_it_meets(dtype):
+    x = Tensor(np.ones(3, dtype), requires_grad=True)
+    results = [
+        x - 1.5,
+        1.5 - x,
+        x * 2,
+        2 / x,
+        cnnpy.maximum(x, 0.5),
+        cnnpy.where(np.ones(3) > 0, x, 0.0),
+        cnnpy.where(np.ones(3) > 0, 0.0, x),
+    ]
+    assert [r.dtype for r in results] == [np.dtype(dtype)] * 7
+    sum((r.sum() for r in results), Tensor(np.zeros((), dtype))).backward()
+    assert x.grad.dtype == dtype and x.grad.tolist() == [1 - 1 + 2 - 2 + 1 + 1 + 0] * 3

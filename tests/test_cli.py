@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnnpy import cli, data
+from cnnpy.train import Run
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def run(tmp_path_factory):
 def test_train_validate_test_predict(run, capsys, tmp_path):
     from PIL import Image
 
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoints", "config.json", "history.csv"]
+    assert {p.name for p in run.iterdir()} - {"report.html"} == {"checkpoints", "config.json", "history.csv"}
     assert len((run / "history.csv").read_text().splitlines()) == 3
     for command in ("validate", "test"):
         assert cli.main([command, str(run)]) == 0
@@ -42,6 +43,36 @@ def test_resume_goes_on(run, capsys):
     assert len((run / "history.csv").read_text().splitlines()) == 4
     assert cli.main(["train", "lenet5", "--data", "shapes", "--epochs", "3", "--quiet", "--out", str(run), "--resume", "--seed", "5"]) == 1
     assert "another seed" in capsys.readouterr().err
+
+
+def test_a_run_is_never_overwritten(run, capsys, tmp_path, monkeypatch):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    command = ["train", "lenet5", "--data", "shapes", "--epochs", "1", "--quiet"]
+    assert cli.main([*command, "--out", str(run)]) == 1 and "holds a run already; give --resume" in capsys.readouterr().err
+    other = Run.open(run)
+    other.create()  # a process that is training in it
+    again = [*command[:4], "--epochs", "3", "--quiet", "--out", str(run), "--resume"]
+    assert cli.main(again) == 1 and "is in use by another process" in capsys.readouterr().err
+    other.close()
+    assert all(p.read_bytes() == content for p, content in before.items())
+    monkeypatch.chdir(tmp_path)
+    for name in ("lenet5-shapes", "lenet5-shapes-2", "lenet5-shapes-3"):
+        assert cli.main(command) == 0 and f"run folder runs/{name}\n" in capsys.readouterr().out
+    assert cli.main([*command[:4], "--epochs", "2", "--quiet", "--resume"]) == 0
+    assert "run folder runs/lenet5-shapes-3\n" in capsys.readouterr().out and len(Run.open("runs/lenet5-shapes").history()) == 1
+
+
+def test_report(run, capsys):
+    pytest.importorskip("matplotlib", reason="it comes with the plot extra")
+    assert cli.main(["report", str(run)]) == 0 and "report.html" in capsys.readouterr().out
+    page = (run / "report.html").read_text()
+    for heading in ("Training", "Confusion matrix", "Worst mistakes", "First filters", "History", "Settings"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("data:image/png;base64,") > 4 and "taken for" in page and "http" not in page
+    history = (run / "history.csv").read_text()
+    (run / "history.csv").write_text("epoch,loss\n1,nothing\n")
+    assert cli.main(["report", str(run)]) == 1 and "history.csv is damaged" in capsys.readouterr().err
+    (run / "history.csv").write_text(history)
 
 
 def test_info_and_summary(capsys):

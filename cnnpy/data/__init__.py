@@ -2,6 +2,7 @@
 
 from cnnpy.data.cifar import cifar10, cifar100
 from cnnpy.data.dataset import ArrayDataset, split
+from cnnpy.data.fetch import FETCHED, fetch
 from cnnpy.data.folder import ImageFolder
 from cnnpy.data.idx import mnist, read_idx, write_idx
 from cnnpy.data.loader import DataLoader
@@ -9,6 +10,7 @@ from cnnpy.data.sequence import Text, series, text, windows
 from cnnpy.data.small import digits, shapes
 
 __all__ = [
+    "FETCHED",
     "ArrayDataset",
     "DataLoader",
     "ImageFolder",
@@ -16,6 +18,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "digits",
+    "fetch",
     "mnist",
     "read_idx",
     "series",

@@ -25,6 +25,9 @@ class DataLoader:
         seed, epoch and batch.
     workers : int
         Threads that prepare batches ahead; the batches are the same for any number.
+    shard : (int, int)
+        (rank, size): a step takes ``size * batch_size`` samples, this loader yields the rank-th of size parts of them. The last step's parts may be
+        shorter or empty.
 
     Attributes
     ----------
@@ -32,7 +35,7 @@ class DataLoader:
         Where the next iteration begins: ``state_dict`` keeps them.
     """
 
-    def __init__(self, dataset, batch_size=64, *, shuffle=False, rng=0, drop_last=False, transform=None, workers=0):
+    def __init__(self, dataset, batch_size=64, *, shuffle=False, rng=0, drop_last=False, transform=None, workers=0, shard=(0, 1)):
         for name, value, low in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
                 raise TypeError(f"DataLoader: {name} is {type(value).__name__}, expected an integer")
@@ -41,10 +44,13 @@ class DataLoader:
         self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, int(batch_size), shuffle, drop_last
         self.transform, self.workers = transform, int(workers)
         self.seed = int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else int(rng)
+        self.rank, self.size = (int(v) for v in shard)
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"DataLoader: shard is {shard!r}, expected (rank, size) with 0 <= rank < size")
         self.epoch = self.position = 0
 
     def __len__(self):
-        full, rest = divmod(len(self.dataset), self.batch_size)
+        full, rest = divmod(len(self.dataset), self.batch_size * self.size)
         return full + bool(rest and not self.drop_last)
 
     def order(self):
@@ -54,9 +60,11 @@ class DataLoader:
         return np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))
 
     def _batch(self, order, number):
-        x, y = self.dataset[order[number * self.batch_size : (number + 1) * self.batch_size]]
+        step = self.batch_size * self.size
+        whole = order[number * step : (number + 1) * step]
+        x, y = self.dataset[whole[len(whole) * self.rank // self.size : len(whole) * (self.rank + 1) // self.size]]
         if self.transform is not None:
-            rng = np.random.default_rng([self.seed, self.epoch, number + 1])
+            rng = np.random.default_rng([self.seed, self.epoch, number + 1, *([self.rank] if self.rank else [])])
             if getattr(self.transform, "with_targets", False):
                 x, y = self.transform(x, y, rng)
             else:

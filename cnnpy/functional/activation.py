@@ -1,5 +1,8 @@
 """Element-wise activation functions, softmax and log-softmax."""
 
+import inspect
+from typing import Any
+
 from cnnpy import _core
 from cnnpy.autograd import operation
 from cnnpy.functional._pair import single
@@ -205,8 +208,11 @@ def _define(name, summary, formula, slope, options=(), reference="", entry=None)
         values = numbers(_options(f"{name}_backward", given, defaults))
         return single(f"{name}_backward", call.operation.Gradients, needs, lambda: backward_entry(dy, x, *values))
 
+    keywords = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in (*defaults.items(), ("out", None))]
+    signature: Any = inspect.Signature([inspect.Parameter("x", inspect.Parameter.POSITIONAL_OR_KEYWORD), *keywords])
     listed = "".join(f"{n} : float, {default} by default\n    {meaning}\n" for n, default, meaning in options)
     forward.__name__ = forward.__qualname__ = name
+    forward.__dict__["__signature__"] = signature
     forward.__doc__ = (
         f"{summary}\n\nParameters\n----------\nx : array_like, any shape\n{listed}out : ndarray, optional\n\nReturns\n-------\n"
         f"ndarray, the shape of x\n\nNotes\n-----\n``y = {formula}``; its slope is ``{slope}``. NaN stays NaN.\n"

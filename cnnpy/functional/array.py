@@ -24,6 +24,11 @@ def _in(x, *dtype):
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
+def _operand(x):
+    """An array, or a Python number as it is: it takes the dtype of what it meets."""
+    return x if type(x) in (int, float) else _in(x)
+
+
 def reduce_sum(x, axes, keepdims=False):
     """Sum over some axes by the C core, in a fixed order."""
     x = _in(x)
@@ -57,7 +62,7 @@ def _floats(*arrays):
 
 def _binary(name, forward, partials, doc):
     def function(a, b):
-        return forward(_in(a), _in(b))
+        return _in(forward(_operand(a), _operand(b)))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -65,7 +70,7 @@ def _binary(name, forward, partials, doc):
     op = call.operation
 
     def backward(dy, a, b, *, cache=None, needs=None):
-        dy, a, b = _in(dy), _in(a), _in(b)
+        dy, a, b = _in(dy), _operand(a), _operand(b)
         Gradients = op.Gradients
         mask = select(f"{name}_backward", Gradients, needs)
         return Gradients(
@@ -339,7 +344,7 @@ def stack_backward(dy, arrays, *, axis=0, cache=None, needs=None):
 @operation("condition a b", constant=("condition",))
 def where(condition, a, b):
     """``a`` where the condition holds, else ``b``, with broadcasting."""
-    return np.where(_in(condition, bool), _in(a), _in(b))
+    return np.where(_in(condition, bool), _operand(a), _operand(b))
 
 
 @where.backward

@@ -1,6 +1,7 @@
 """LeNet-5."""
 
 from cnnpy import nn
+from cnnpy.io import load_weights
 from cnnpy.nn.init import generator
 
 __all__ = ["lenet5"]
@@ -48,7 +49,5 @@ def lenet5(num_classes=10, *, in_channels=1, activation="tanh", pooling="average
         nn.Linear(84, num_classes, **options),
     )
     if weights is not None:
-        from cnnpy import io
-
-        model.load_state_dict(io.load(weights))
+        load_weights(model, weights)
     return model

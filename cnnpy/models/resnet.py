@@ -1,7 +1,7 @@
 """ResNet-18 to ResNet-152, and the CIFAR form, ResNet-20 to ResNet-110."""
 
 from cnnpy import nn
-from cnnpy.models._load import load_weights
+from cnnpy.io import load_weights
 from cnnpy.nn import init
 from cnnpy.nn.init import generator
 
@@ -123,7 +123,7 @@ variant : {{'v1.5', 'v1'}}
 small_input : bool
     For images of 32x32: a 3x3 first convolution of stride 1 and no pool.
 weights : path, optional
-    A ``.safetensors`` or ``.pth`` file to start from; a head for other classes is left out with a warning.
+    A ``.safetensors``, ``.pth`` or ``.npz`` file to start from; a head for other classes is left out with a warning.
 rng : int or numpy.random.Generator, optional
 
 References
@@ -155,7 +155,7 @@ num_classes, in_channels : int
 shortcut : {{'A', 'B'}}
     Where the size changes: subsampling and zero channels, the paper's, without parameters; or a 1x1 convolution.
 weights : path, optional
-    A ``.safetensors`` or ``.pth`` file to start from; a head for other classes is left out with a warning.
+    A ``.safetensors``, ``.pth`` or ``.npz`` file to start from; a head for other classes is left out with a warning.
 rng : int or numpy.random.Generator, optional
 
 References

@@ -1,7 +1,7 @@
 """A small U-Net."""
 
 from cnnpy import nn
-from cnnpy.models._load import load_weights
+from cnnpy.io import load_weights
 from cnnpy.nn.init import generator
 
 __all__ = ["unet_small"]
@@ -59,7 +59,7 @@ def unet_small(num_classes=2, *, in_channels=3, width=16, weights=None, rng=None
     width : int
         Filters of the first stage; doubled at each step down.
     weights : path, optional
-        A ``.safetensors`` or ``.pth`` file to start from; a head for other classes is left out with a warning.
+        A ``.safetensors``, ``.pth`` or ``.npz`` file to start from; a head for other classes is left out with a warning.
     rng : int or numpy.random.Generator, optional
 
     Returns

@@ -1,7 +1,7 @@
 """VGG11 to VGG19."""
 
 from cnnpy import nn
-from cnnpy.models._load import load_weights
+from cnnpy.io import load_weights
 from cnnpy.nn import init
 from cnnpy.nn.init import generator
 
@@ -56,7 +56,7 @@ small_input : bool
 dropout : float
     Behind the dense layers.
 weights : path, optional
-    A ``.safetensors`` or ``.pth`` file to start from; a head for other classes is left out with a warning.
+    A ``.safetensors``, ``.pth`` or ``.npz`` file to start from; a head for other classes is left out with a warning.
 rng : int or numpy.random.Generator, optional
 
 References

@@ -33,6 +33,7 @@ class Module:
     _modules: dict
     _forward_hooks: list
     training: bool
+    _frozen: bool
 
     def __init__(self):
         object.__setattr__(self, "_parameters", {})
@@ -40,6 +41,7 @@ class Module:
         object.__setattr__(self, "_modules", {})
         object.__setattr__(self, "_forward_hooks", [])
         object.__setattr__(self, "training", True)
+        object.__setattr__(self, "_frozen", False)
 
     def forward(self, *args, **options):
         raise NotImplementedError(f"{type(self).__name__}: forward is not defined")
@@ -112,9 +114,9 @@ class Module:
         return (b for _, b in self.named_buffers())
 
     def train(self, mode=True):
-        """Training mode, for this module and all inside; ``eval()`` is the other."""
+        """Training mode, for this module and all inside but frozen ones; ``eval()`` is the other."""
         for module in self.modules():
-            object.__setattr__(module, "training", bool(mode))
+            object.__setattr__(module, "training", bool(mode) and not module._frozen)
         return self
 
     def eval(self):
@@ -125,9 +127,12 @@ class Module:
             parameter.grad = None
 
     def freeze(self, frozen=True):
-        """Parameters take no gradient any more; ``freeze(False)`` undoes it."""
+        """Parameters take no gradient any more and modules stay in evaluation mode: statistics and dropout rest too. ``freeze(False)`` undoes it."""
         for parameter in self.parameters():
             parameter.requires_grad = not frozen
+        for module in self.modules():
+            object.__setattr__(module, "_frozen", bool(frozen))
+            object.__setattr__(module, "training", not frozen)
         return self
 
     def apply(self, function):

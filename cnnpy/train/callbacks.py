@@ -70,4 +70,5 @@ class CSVLogger:
         self.trainer = trainer
 
     def on_epoch_end(self, epoch, logs):
-        History(self.trainer.history.rows).save_csv(self.path)
+        if self.trainer.first:
+            History(self.trainer.history.rows).save_csv(self.path)

@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from cnnpy import io
 from cnnpy.io.atomic import sweep
 
@@ -30,6 +32,7 @@ def save_checkpoint(path, trainer):
         "history": trainer.history.rows,
         "loader": trainer.loader.state_dict(),
         "schedule": trainer.schedule.state_dict() if hasattr(trainer.schedule, "state_dict") else None,
+        "means": trainer.means,
         "random": {name: module._rng for name, module in trainer.model.named_modules() if hasattr(module, "_rng")},
         "optimizer": {"name": type(trainer.optimizer).__name__, "groups": optimizer["groups"], "state": scalars},
     }
@@ -45,7 +48,7 @@ def load_checkpoint(path):
     optimizer : dict
         What ``Optimizer.load_state_dict`` takes.
     state : dict
-        epoch, step, history, loader, schedule, random (the counters of dropout layers).
+        epoch, step, history, loader, schedule, means (sums of an epoch under way, else None), random (the counters of dropout layers).
     """
     tensors, metadata = io.load(path), io.load_metadata(path)
     try:
@@ -63,6 +66,7 @@ def load_checkpoint(path):
             {
                 **{k: state[k] for k in ("epoch", "step", "history", "loader")},
                 "schedule": state.get("schedule"),
+                "means": state.get("means"),
                 "random": dict(state.get("random") or {}),
             },
         )
@@ -93,7 +97,7 @@ def newest(folder):
 
 
 class Checkpoint:
-    """Callback: saves at the end of every epoch, keeps the last few and the best.
+    """Callback: saves at the end of every epoch and every so many steps, keeps the last few and the best.
 
     Parameters
     ----------
@@ -102,23 +106,55 @@ class Checkpoint:
     keep : int
         How many of the newest to keep.
     best : str or None
-        The column of the history that tells the best: highest, or lowest if it ends in 'loss'.
+        The column of the history that tells the best: highest, or lowest if it ends in 'loss' or 'mae'.
+    every : int, optional
+        Save also after every so many steps, within epochs.
+
+    Notes
+    -----
+    In a run of several processes all compare their weights first, then rank 0 alone saves and the others wait for it.
     """
 
-    def __init__(self, folder, keep=3, best="val_accuracy"):
-        if keep < 1:
-            raise ValueError(f"Checkpoint: keep is {keep}, expected at least 1")
-        self.folder, self.keep, self.best = Path(folder), keep, best
+    def __init__(self, folder, keep=3, best="val_accuracy", every=None):
+        for name, value in (("keep", keep), ("every", every)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"Checkpoint: {name} is {type(value).__name__}, expected an integer")
+            if value is not None and value < 1:
+                raise ValueError(f"Checkpoint: {name} is {value}, expected at least 1")
+        self.folder, self.keep, self.best, self.every = Path(folder), keep, best, every
 
     def on_train_begin(self, trainer):
         self.trainer = trainer
-        self.folder.mkdir(parents=True, exist_ok=True)
-        sweep(self.folder)
+        if trainer.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sweep(self.folder)
+
+    def on_batch_end(self, step, logs):
+        if self.every and step % self.every == 0 and self.trainer.loader.position < len(self.trainer.loader):
+            self._save(None)
 
     def on_epoch_end(self, epoch, logs):
+        self._save(logs)
+
+    def _save(self, logs):
+        reducer, means = self.trainer.reducer, self.trainer.means
+        if reducer is not None:
+            reducer.agree_on_weights(self.trainer.model)
+            if means is not None:  # on resume every rank begins with its share: all of it is given to rank 0
+                total = reducer.sum(np.array(means, np.float64), "a checkpoint").tolist()
+                self.trainer.means = total
+        try:
+            if self.trainer.first:
+                self._write(logs)
+        finally:
+            self.trainer.means = means
+        if reducer is not None:
+            reducer.agree("the step of a checkpoint", self.trainer.step)
+
+    def _write(self, logs):
         path = self.folder / f"step-{self.trainer.step:08d}.safetensors"
         save_checkpoint(path, self.trainer)
-        if self.best and self.best in logs and self._is_best(logs[self.best]):
+        if self.best and logs and self.best in logs and self._is_best(logs[self.best]):
             self._link_best(path)
         for old in sorted(self.folder.glob("step-*.safetensors"))[: -self.keep]:
             with contextlib.suppress(FileNotFoundError):
@@ -126,7 +162,7 @@ class Checkpoint:
 
     def _is_best(self, value):
         column = [v for v in self.trainer.history[self.best] if v is not None]
-        return value == (min(column) if self.best.endswith("loss") else max(column))
+        return value == (min(column) if self.best.endswith(("loss", "mae")) else max(column))
 
     def _link_best(self, path):
         target, temporary = self.folder / "best.safetensors", self.folder / f".best.{os.getpid()}.tmp"

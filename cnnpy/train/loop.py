@@ -1,4 +1,4 @@
-"""fit, evaluate, predict."""
+"""fit: the training loop."""
 
 import contextlib
 import signal
@@ -13,54 +13,10 @@ from cnnpy.data.loader import DataLoader
 from cnnpy.optim import ReduceLROnPlateau
 from cnnpy.train.callbacks import StopTraining
 from cnnpy.train.checkpoint import Checkpoint, load_checkpoint, newest
+from cnnpy.train.evaluation import Means, as_dataset, choose_metrics, evaluate_shared
 from cnnpy.train.history import History
 
-__all__ = ["confusion_matrix", "evaluate", "fit", "predict"]
-
-
-def accuracy(logits, target):
-    """How many rows have their highest score at the right class, and how many rows there are."""
-    return int(np.count_nonzero(np.argmax(logits, axis=1) == target)), len(target)
-
-
-def top5(logits, target):
-    """How many rows have the right class among their five highest scores, and how many rows there are."""
-    own = np.take_along_axis(logits, np.asarray(target)[:, None], axis=1)
-    return int(np.count_nonzero((logits > own).sum(axis=1) < 5)), len(target)
-
-
-def mae(output, target):
-    """The sum of absolute errors, and how many there are."""
-    return float(np.abs(np.asarray(output, np.float64) - target).sum()), np.size(target)
-
-
-METRICS = {"accuracy": accuracy, "top5": top5, "mae": mae}
-
-
-def _metrics(function, names):
-    for name in names:
-        if name not in METRICS:
-            raise ValueError(f"{function}: metrics holds {name!r}, expected some of {', '.join(METRICS)}")
-    return {name: METRICS[name] for name in names}
-
-
-class _Means:
-    """Running means of the loss and of metrics, weighted by samples."""
-
-    def __init__(self, metrics):
-        self.metrics, self.loss, self.samples, self.counts = metrics, 0.0, 0, {m: [0, 0] for m in metrics}
-
-    def add(self, loss, logits, target):
-        self.loss += loss * len(target)
-        self.samples += len(target)
-        for name, metric in self.metrics.items():
-            good, all_ = metric(logits, target)
-            self.counts[name][0] += good
-            self.counts[name][1] += all_
-
-    def values(self, prefix=""):
-        means = {f"{prefix}loss": self.loss / max(1, self.samples)}
-        return means | {f"{prefix}{n}": good / max(1, all_) for n, (good, all_) in self.counts.items()}
+__all__ = ["fit"]
 
 
 @contextlib.contextmanager
@@ -94,12 +50,28 @@ def _bar(total, epoch, epochs, wanted):
 
 
 class _Trainer:
-    """The state of a run; callbacks get it in on_train_begin."""
+    """The state of a run; callbacks get it in on_train_begin.
 
-    def __init__(self, model, optimizer, loader, schedule=None):
-        self.model, self.optimizer, self.loader, self.schedule = model, optimizer, loader, schedule
+    ``first`` is True where files are written and bars shown: in a run of one process and in rank 0 of several. ``means`` are the sums of the epoch that
+    is under way, None between epochs.
+    """
+
+    def __init__(self, model, optimizer, loader, schedule=None, reducer=None):
+        self.model, self.optimizer, self.loader, self.schedule, self.reducer = model, optimizer, loader, schedule, reducer
         self.epoch = self.step = 0
+        self.means = None
         self.history = History()
+
+    @property
+    def first(self):
+        return self.reducer is None or self.reducer.rank == 0
+
+    def reseed(self, sign=1):
+        """Gives the dropout layers of every rank masks of their own; sign=-1 takes it back."""
+        if not self.first:
+            for module in self.model.modules():
+                if hasattr(module, "_rng"):
+                    module._rng = [(module._rng[0] + sign * self.reducer.rank * 0x1E3779B9) % 2**31, module._rng[1]]
 
 
 def _blame(model, x, loss, step):
@@ -141,7 +113,7 @@ def _resume(trainer, resume, callbacks):
     path = Path(resume)
     if path.is_dir():
         path, damaged = newest(path)
-        if damaged:
+        if damaged and trainer.first:
             print(f"resume: passed over damaged {', '.join(damaged)}")
     weights, optimizer, state = load_checkpoint(path)
     trainer.model.load_state_dict(weights)
@@ -153,6 +125,7 @@ def _resume(trainer, resume, callbacks):
         if hasattr(module, "_rng") and name in state["random"]:
             module._rng = [int(v) for v in state["random"][name]]
     trainer.epoch, trainer.step, trainer.history = state["epoch"], state["step"], History(state["history"])
+    trainer.means = state["means"] if trainer.first or state["means"] is None else [0.0] * len(state["means"])
 
 
 def fit(
@@ -172,6 +145,7 @@ def fit(
     transform=None,
     seed=0,
     workers=0,
+    reducer=None,
 ):
     """Trains a model.
 
@@ -200,6 +174,8 @@ def fit(
         Of the order of samples and of the transforms.
     workers : int
         Threads that prepare batches ahead.
+    reducer : cnnpy.dist.MPIReducer, optional
+        Trains in all processes of a job; ``batch_size`` is that of one process. All get the same history.
 
     Returns
     -------
@@ -211,12 +187,62 @@ def fit(
     """
     if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ValueError(f"fit: epochs is {epochs!r}, expected an integer of at least 0")
-    chosen = _metrics("fit", metrics)
-    train_data, val_data = _dataset(train_data), _dataset(val_data)
-    loader = DataLoader(train_data, batch_size, shuffle=True, rng=seed, transform=transform, workers=workers)
-    trainer = _Trainer(model, optimizer, loader, schedule)
-    if resume is not None and resume is not False:
-        _resume(trainer, resume, callbacks)
+    chosen = choose_metrics("fit", metrics)
+    train_data, val_data = as_dataset(train_data), as_dataset(val_data)
+    shard = (0, 1) if reducer is None else (reducer.rank, reducer.size)
+    loader = DataLoader(train_data, batch_size, shuffle=True, rng=seed, transform=transform, workers=workers, shard=shard)
+    trainer = _Trainer(model, optimizer, loader, schedule, reducer)
+    try:
+        if resume is not None and resume is not False:
+            _resume(trainer, resume, callbacks)
+        if reducer is not None:
+            _begin_together(trainer, epochs)
+        _train(trainer, val_data, loss, epochs, chosen, callbacks, progress, transform)
+    except BaseException as error:
+        if reducer is not None and reducer.size > 1:
+            reducer.abort(error)
+        raise
+    if reducer is not None:
+        trainer.reseed(-1)
+    return trainer.history
+
+
+def _begin_together(trainer, epochs):
+    """All ranks train the same model from the same weights for the same number of steps, or all raise."""
+    model, reducer = trainer.model, trainer.reducer
+    reducer.step = trainer.step
+    plan = [[name, list(p.shape), str(p.dtype)] for name, p in model.named_parameters()]
+    plan += [type(trainer.optimizer).__name__, len(trainer.loader), trainer.epoch, trainer.step, trainer.loader.position, epochs]
+    reducer.agree("the model or the number of steps", plan)
+    reducer.broadcast([*(p._data for p in model.parameters()), *model.buffers()])
+    trainer.reseed()
+
+
+def _step(trainer, x, y, loss, means):
+    """One update; returns the loss of this process's samples."""
+    model, optimizer, reducer = trainer.model, trainer.optimizer, trainer.reducer
+    optimizer.zero_grad()
+    value = 0.0
+    if len(y):
+        output = model(x)
+        result = loss(output, y)
+        value = result.item()
+        if not np.isfinite(value):
+            raise FloatingPointError(_blame(model, x, value, trainer.step + 1))
+        result.backward()
+    if reducer is not None:
+        reducer.reduce(optimizer._parameters(), len(y))
+    with _uninterrupted():
+        optimizer.step()
+        trainer.step += 1
+    if len(y):
+        means.add(value, output._data, np.asarray(y))
+    return value
+
+
+def _train(trainer, val_data, loss, epochs, metrics, callbacks, progress, transform):
+    model, optimizer, loader, schedule = trainer.model, trainer.optimizer, trainer.loader, trainer.schedule
+    reducer = trainer.reducer
 
     def call(hook, *args):
         for callback in callbacks:
@@ -225,30 +251,33 @@ def fit(
 
     call("on_train_begin", trainer)
     logs: dict = {}
+    started, steps_before = time.perf_counter(), trainer.epoch * len(loader) + loader.position
     while trainer.epoch < epochs:
         call("on_epoch_begin", trainer.epoch)
         begin = time.perf_counter()
         model.train()
-        means = _Means(chosen)
-        with _bar(len(train_data), trainer.epoch, epochs, progress) as bar:
+        means = Means(metrics)
+        if trainer.means is not None:
+            means.set_state(trainer.means)
+        with _bar(len(loader.dataset), trainer.epoch, epochs, progress and trainer.first) as bar:
+            if bar is not None:
+                bar.update(min(len(loader.dataset), loader.position * loader.batch_size * loader.size))
             for x, y in loader:
-                optimizer.zero_grad()
-                output = model(x)
-                value = loss(output, y)
-                if not np.isfinite(value.item()):
-                    raise FloatingPointError(_blame(model, x, value.item(), trainer.step + 1))
-                value.backward()
-                with _uninterrupted():
-                    optimizer.step()
-                    trainer.step += 1
-                means.add(value.item(), output._data, np.asarray(y))
-                call("on_batch_end", trainer.step, {"loss": value.item()})
+                value = _step(trainer, x, y, loss, means)
+                trainer.means = means.state()
+                call("on_batch_end", trainer.step, {"loss": value})
                 if bar is not None:
-                    bar.update(len(y))
-                    bar.set_postfix({k: f"{v:.4f}" for k, v in means.values().items()}, refresh=False)
+                    bar.update(min(len(y) * loader.size, bar.total - bar.n))
+                    done = trainer.epoch * len(loader) + loader.position
+                    left = (time.perf_counter() - started) / (done - steps_before) * (epochs * len(loader) - done)
+                    bar.set_postfix({k: f"{v:.4f}" for k, v in means.values().items()} | {"left": _duration(left)}, refresh=False)
+            if reducer is not None:
+                means.set_state(reducer.sum(np.array(means.state(), np.float64), "the end of the epoch"))
+                reducer.broadcast(model.buffers())
             logs = {"epoch": trainer.epoch + 1, "step": trainer.step, "lr": optimizer.lr, **means.values()}
             if val_data is not None:
-                logs |= {f"val_{k}": v for k, v in evaluate(model, val_data, loss=loss, metrics=metrics, transform=transform).items()}
+                found = evaluate_shared(model, val_data, loss, metrics, 256, transform, reducer)
+                logs |= {f"val_{k}": v for k, v in found.items()}
             logs["seconds"] = round(time.perf_counter() - begin, 3)
             if bar is not None:
                 bar.set_postfix({k: f"{logs[k]:.4f}" for k in logs if k.endswith(("loss", "accuracy"))})
@@ -258,6 +287,7 @@ def fit(
             else:
                 schedule.step()
         trainer.epoch += 1
+        trainer.means = None
         trainer.history.rows.append(logs)
         try:
             with _uninterrupted():
@@ -265,75 +295,10 @@ def fit(
         except StopTraining:
             break
     call("on_train_end", logs)
-    return trainer.history
 
 
-def _dataset(data):
-    if isinstance(data, tuple):
-        from cnnpy.data.dataset import ArrayDataset
-
-        return ArrayDataset(*data)
-    return data
-
-
-def _outputs(model, data, batch_size, transform):
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            for begin in range(0, len(data), batch_size):
-                x, y = data[np.arange(begin, min(begin + batch_size, len(data)))]
-                output = model(x if transform is None else transform(x, None))
-                yield (output._data if isinstance(output, Tensor) else output), np.asarray(y)
-    finally:
-        for module, training in modes:
-            object.__setattr__(module, "training", training)
-
-
-def evaluate(model, data, *, loss=F.cross_entropy, metrics=("accuracy",), batch_size=256, transform=None):
-    """Loss and metrics over a data set, in evaluation mode.
-
-    Returns
-    -------
-    dict of str to float
-        'loss' and one entry a metric.
-    """
-    means = _Means(_metrics("evaluate", metrics))
-    for output, y in _outputs(model, _dataset(data), batch_size, transform):
-        means.add(float(loss(output, y)), output, y)
-    return means.values()
-
-
-def predict(model, x, *, batch_size=256, transform=None):
-    """The model's outputs for an array of samples, in evaluation mode.
-
-    Returns
-    -------
-    ndarray, shape (N, ...)
-    """
-    x = np.asarray(x)
-    outputs = [o for o, _ in _outputs(model, _dataset((x, np.zeros(len(x)))), batch_size, transform)]
-    return np.concatenate(outputs) if outputs else np.zeros((0,))
-
-
-def confusion_matrix(model, data, *, num_classes=None, batch_size=256, transform=None):
-    """How often samples of each class were taken for each class.
-
-    Parameters
-    ----------
-    model : cnnpy.nn.Module
-    data : data set or (x, y) of arrays
-    num_classes : int, optional
-        Follows from the model's outputs.
-
-    Returns
-    -------
-    ndarray of int64, shape (classes, classes)
-        ``[right class, highest score]``.
-    """
-    matrix: np.ndarray = np.zeros((num_classes or 0,) * 2, np.int64)
-    for output, y in _outputs(model, _dataset(data), batch_size, transform):
-        if not matrix.size:
-            matrix = np.zeros((output.shape[1],) * 2, np.int64)
-        np.add.at(matrix, (y, np.argmax(output, axis=1)), 1)
-    return matrix
+def _duration(seconds):
+    """4:05 or 1:04:05."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

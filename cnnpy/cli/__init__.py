@@ -1,0 +1,143 @@
+"""The command line: ``cnnpy`` or ``python -m cnnpy``."""
+
+import argparse
+import sys
+
+from cnnpy.cli.networks import MODELS, convert, print_receptive_field, print_summary
+from cnnpy.cli.train import SCHEDULES, evaluate_run, predict_images, report_run, train_model
+
+__all__ = ["main"]
+
+
+def _info(args):
+    from cnnpy.functional.runtime import show_config
+
+    show_config()
+
+
+def _shape(text):
+    try:
+        shape = tuple(int(n) for n in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape like 1,28,28")
+    return shape
+
+
+def _bench(args):
+    from cnnpy import bench
+
+    bench.run(args.name, against=[p for p in args.against.split(",") if p], thread_counts=args.threads)
+
+
+def _positive(text):
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
+    return value
+
+
+def _rate(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a learning rate above 0")
+    return value
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="cnnpy", description="Convolutional networks for NumPy arrays: train, test and look into them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, function, text):
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(function=function)
+        return command
+
+    add("info", _info, "print version, instruction sets, threads and cache sizes")
+    train = add("train", train_model, "train a model and print its accuracy on the test part")
+    train.add_argument("model", choices=MODELS)
+    train.add_argument(
+        "--data",
+        default="digits",
+        help="'digits' (scikit-learn), 'shapes' (generated), a folder of MNIST's IDX files, or CIFAR-10: its batches, or a folder or zip "
+        "file of train/CLASS/ and test/CLASS/ images; 'mnist', 'fashion-mnist', 'cifar10' are downloaded once (default: digits)",
+    )
+    train.add_argument(
+        "--epochs", type=_positive, default=10, help="passes over the training part in all, also with --resume (default: 10)"
+    )
+    train.add_argument("--batch-size", type=_positive, help="samples a step (default: 64, on small colour images 128)")
+    train.add_argument(
+        "--lr",
+        type=_rate,
+        help="learning rate at the start (default: 0.004, with sgd 0.05; on small colour images that of the network's recipe)",
+    )
+    train.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        help="how the rate falls over the epochs: to a tenth after a half and again after three quarters, linearly to a tenth, along a "
+        "cosine to 0, or not at all (default: linear, on small colour images steps)",
+    )
+    train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam, on small colour images sgd")
+    train.add_argument("--out", help="run folder (default: runs/MODEL-DATA, numbered where that is taken)")
+    train.add_argument("--save-every", type=_positive, metavar="STEPS", help="save also within epochs (default: at their ends)")
+    train.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of the processes of: mpiexec -n R cnnpy train ... --distributed; a step takes R batches and equals one of the R-fold batch",
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
+    train.add_argument("--threads", type=_positive, help="threads to use (default: all allowed); changes no bit of the result")
+    train.add_argument("--seed", type=int, default=0, help="of the initial weights and of the order of samples (default: 0)")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    for name, text in (
+        ("validate", "evaluate a run's best checkpoint on its validation part"),
+        ("test", "evaluate a run's best checkpoint on the test part"),
+    ):
+        add(name, evaluate_run, text).add_argument("run", help="run folder")
+    add("report", report_run, "write a run's report.html: curves, confusion matrix, worst mistakes, first filters").add_argument(
+        "run", help="run folder"
+    )
+    predict = add("predict", predict_images, "classify image files with a run's best checkpoint")
+    predict.add_argument("run", help="run folder")
+    predict.add_argument("images", nargs="+", help="image files")
+    summary = add("summary", print_summary, "print the layers of a model with shapes, parameters and multiply-adds")
+    summary.add_argument("model", choices=MODELS)
+    summary.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
+    field = add("rf", print_receptive_field, "print the receptive field of a model, layer by layer")
+    field.add_argument("model", choices=MODELS)
+    field.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
+    change = add("convert", convert, "rewrite weights in another form, or a network with its weights as an ONNX file")
+    change.add_argument("source", metavar="IN", help="a run folder, or weights: .safetensors, .pth, .npz, .onnx")
+    change.add_argument("target", metavar="OUT", help=".safetensors, .npz or .onnx")
+    change.add_argument("--model", choices=MODELS, help="whose weights they are, for an .onnx file of anything but a run folder")
+    change.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
+    change.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
+    bench.add_argument("name", nargs="?", default="all", help="machine, conv, families, lenet, calls or all (default: all)")
+    bench.add_argument("--against", default="", help="comma-separated peers: torch, onnxruntime")
+    bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")
+    return parser
+
+
+def main(argv=None):
+    """Runs a command; returns its exit status: 0, 1 after a failure, 2 for wrong usage."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.function(args) or 0
+    except (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError) as error:
+        print(f"cnnpy {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

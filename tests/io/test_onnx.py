@@ -1,0 +1,327 @@
+"""Networks out to ONNX, run by another library, and back in."""
+
+import numpy as np
+import pytest
+
+from cnnpy import functional as F
+from cnnpy import io, models, nn, optim
+
+onnx = pytest.importorskip("onnx", reason="it comes with the onnx extra")
+onnxruntime = pytest.importorskip("onnxruntime", reason="it comes with the onnx extra")
+
+SMALL = {
+    "lenet5": (models.lenet5, {}, (1, 28, 28)),
+    "lenet5 relu max": (models.lenet5, {"activation": "relu", "pooling": "max"}, (1, 28, 28)),
+    "alexnet small": (models.alexnet, {"small_input": True}, (3, 32, 32)),
+    "vgg11 small": (models.vgg11, {"small_input": True, "batch_norm": True}, (3, 32, 32)),
+    "resnet18 small": (models.resnet18, {"small_input": True}, (3, 32, 32)),
+    "resnet50 small": (models.resnet50, {"small_input": True}, (3, 32, 32)),
+    "resnet20": (models.resnet20, {}, (3, 32, 32)),
+    "resnet20 B": (models.resnet20, {"shortcut": "B"}, (3, 32, 32)),
+    "unet_small": (models.unet_small, {}, (3, 32, 32)),
+}
+LARGE = {
+    **{
+        name: (getattr(models, name), {}, (3, 224, 224))
+        for name in ("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    },
+    **{name: (getattr(models, name), {}, (3, 224, 224)) for name in ("vgg11", "vgg13", "vgg16", "vgg19")},
+    "alexnet paper": (models.alexnet, {"variant": "paper"}, (3, 227, 227)),
+    "resnet50 v1": (models.resnet50, {"variant": "v1"}, (3, 224, 224)),
+}
+
+
+def run(path, x):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+
+
+def awaken(model, rng):
+    """Running statistics and scales that are not those of a new network."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean[...] = rng.normal(0, 0.1, module.running_mean.shape)
+            module.running_var[...] = rng.uniform(0.5, 1.5, module.running_var.shape)
+            module.weight.data[...] = rng.uniform(0.5, 1.0, module.weight.shape)
+    return model.eval()
+
+
+def there_and_back(build, options, shape, path, rng):
+    model = awaken(build(rng=0, **options), rng)
+    io.export_onnx(model, path, (1, *shape))
+    onnx.checker.check_model(str(path), full_check=True)
+    x = rng.normal(size=(3, *shape)).astype(np.float32)  # the batch is free
+    wanted = model(x).detach().numpy()
+    scale = np.abs(wanted).max()
+    np.testing.assert_allclose(run(path, x)[0], wanted, rtol=0, atol=1e-4 * scale)
+    again = io.import_onnx(path).eval()
+    np.testing.assert_allclose(again(x).detach().numpy(), wanted, rtol=0, atol=1e-5 * scale)
+    assert set(again.state_dict()) == {n for n in model.state_dict() if not n.endswith("num_batches_tracked")}
+    return again
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_model(name, tmp_path, rng):
+    there_and_back(*SMALL[name], tmp_path / "m.onnx", rng)
+
+
+def test_every_large_model(tmp_path, rng, budget):
+    for name in list(LARGE)[:: budget(quick=len(LARGE), full=1)]:
+        there_and_back(*LARGE[name], tmp_path / "m.onnx", rng)
+
+
+def test_what_is_imported_trains(tmp_path, rng):
+    io.export_onnx(models.resnet20(num_classes=4, rng=0), tmp_path / "m.onnx", (2, 3, 32, 32))
+    model = io.import_onnx(tmp_path / "m.onnx")
+    before = {n: a.copy() for n, a in model.state_dict().items()}
+    optimizer = optim.SGD(model.parameters(), 0.05)
+    x, losses = rng.normal(size=(8, 3, 32, 32)).astype(np.float32), []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), np.arange(8) % 4)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    changed = {n for n, a in model.state_dict().items() if not np.array_equal(a, before[n])}
+    assert changed == set(before)  # parameters and running statistics alike
+
+
+class Call(nn.Module):
+    """A function of the library as a network."""
+
+    def __init__(self, function, *arrays, **options):
+        super().__init__()
+        self.function, self.options = function, options
+        for i, a in enumerate(arrays):
+            setattr(self, f"p{i}", nn.Parameter(a))
+
+    def forward(self, x):
+        return self.function(x, *(self._parameters.values()), **self.options)
+
+
+def normal(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+CALLS = {
+    "conv1d same, even kernel, stride": (F.conv1d, [normal(4, 3, 4)], {"padding": "same", "stride": 2}, (2, 3, 11)),
+    "conv2d pairs, dilation, groups": (
+        F.conv2d,
+        [normal(4, 2, 3, 3), normal(4)],
+        {"padding": [(1, 2), (0, 3)], "dilation": 2, "groups": 2},
+        (2, 4, 9, 8),
+    ),
+    "conv2d full, flipped": (F.conv2d, [normal(2, 3, 2, 3)], {"padding": "full", "flip": True}, (2, 3, 5, 6)),
+    "conv2d reflect": (F.conv2d, [normal(2, 3, 3, 3)], {"padding": 1, "padding_mode": "reflect"}, (2, 3, 5, 6)),
+    "conv2d circular": (F.conv2d, [normal(2, 3, 3, 3)], {"padding": 1, "padding_mode": "circular"}, (2, 3, 5, 6)),
+    "conv3d": (F.conv3d, [normal(2, 3, 2, 3, 2)], {"padding": 1}, (1, 3, 4, 5, 6)),
+    "conv_transpose2d": (
+        F.conv_transpose2d,
+        [normal(3, 2, 3, 3), normal(2)],
+        {"stride": 2, "padding": 1, "output_padding": 1},
+        (2, 3, 4, 5),
+    ),
+    "max_pool2d": (F.max_pool2d, [], {"kernel_size": 3, "stride": 2, "padding": 1}, (2, 3, 8, 9)),
+    "avg_pool2d counted": (F.avg_pool2d, [], {"kernel_size": 3, "stride": 2, "padding": 1}, (2, 3, 8, 9)),
+    "avg_pool1d not counted": (F.avg_pool1d, [], {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}, (2, 3, 8)),
+    "lp_pool2d": (F.lp_pool2d, [], {"kernel_size": 2, "norm_type": 2}, (2, 3, 8, 6)),
+    "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, [], {"output_size": (2, 3)}, (2, 3, 8, 9)),
+    "global_max_pool": (F.global_max_pool, [], {}, (2, 3, 8, 9)),
+    "leaky_relu": (F.leaky_relu, [], {"negative_slope": 0.2}, (2, 5)),
+    "elu": (F.elu, [], {"alpha": 0.7}, (2, 5)),
+    "gelu": (F.gelu, [], {}, (2, 5)),
+    "gelu tanh": (F.gelu, [], {"approximate": "tanh"}, (2, 5)),
+    "silu": (F.silu, [], {}, (2, 5)),
+    "relu6": (F.relu6, [], {}, (2, 5)),
+    "hardtanh": (F.hardtanh, [], {"min_val": -0.5, "max_val": 0.3}, (2, 5)),
+    "softplus": (F.softplus, [], {}, (2, 5)),
+    "softmax": (F.softmax, [], {"axis": 1}, (2, 5, 3)),
+    "log_softmax": (F.log_softmax, [], {}, (2, 5)),
+    "linear of three axes": (F.linear, [normal(4, 5), normal(4)], {}, (2, 3, 5)),
+    "instance_norm": (F.instance_norm, [normal(3), normal(3)], {}, (2, 3, 4, 5)),
+    "group_norm": (lambda x, w, b: F.group_norm(x, 2, w, b), [normal(4), normal(4)], {}, (2, 4, 3, 5)),
+    "layer_norm": (lambda x, w: F.layer_norm(x, (3, 5), w), [normal(3, 5)], {}, (2, 3, 5)),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (5,), w, eps=1e-3), [normal(5)], {}, (2, 3, 5)),
+    "local_response_norm": (F.local_response_norm, [], {"size": 3, "alpha": 0.3, "beta": 0.6, "k": 2.0}, (2, 6, 3, 3)),
+    "pad constant": (F.pad, [], {"pads": [(1, -1), (0, 2)], "value": 0.5}, (2, 3, 4, 5)),
+    "pad edge": (F.pad, [], {"pads": [(1, 1), (0, 2)], "mode": "replicate"}, (2, 3, 4, 5)),
+    "interpolate nearest": (F.interpolate, [], {"scale_factor": 1.7}, (2, 3, 4, 5)),
+    "interpolate nearest-exact": (F.interpolate, [], {"size": (8, 10), "mode": "nearest-exact"}, (2, 3, 4, 5)),
+    "interpolate bilinear": (F.interpolate, [], {"size": (7, 9), "mode": "bilinear"}, (2, 3, 4, 5)),
+    "interpolate corners": (F.interpolate, [], {"size": (7, 9), "mode": "bilinear", "align_corners": True}, (2, 3, 4, 5)),
+    "interpolate bicubic": (F.interpolate, [], {"scale_factor": 2.0, "mode": "bicubic"}, (2, 3, 4, 5)),
+    "pixel_shuffle": (F.pixel_shuffle, [], {"factor": 2}, (2, 8, 3, 4)),
+    "pixel_unshuffle": (F.pixel_unshuffle, [], {"factor": 2}, (2, 2, 6, 4)),
+    "arithmetic": (
+        lambda x, w: (x * w - 1.5) / (x * x + 2) + (-x) ** 3 + (x * x + 1).log() + x.exp().sqrt(),
+        [normal(3, 1)],
+        {},
+        (2, 3, 4),
+    ),
+    "shapes": (lambda x: F.concatenate([x[:, 1:, ::-1], x.transpose(0, 1, 2)[:, :1]], axis=1).reshape(2, -1), [], {}, (2, 3, 4)),
+    "sums": (lambda x: x.sum(axis=1, keepdims=True) + x.mean(axis=(1, 2), keepdims=True) + x.max(axis=2, keepdims=True), [], {}, (2, 3, 4)),
+    "matmul, stack, flip, where": (
+        lambda x: F.where(np.eye(3) > 0, F.matmul(x, F.stack([x[:, 0], x[:, 1].flip(1), x[:, 2]], axis=2)), 0.0),
+        [],
+        {},
+        (2, 3, 3),
+    ),
+    "maximum": (lambda x, w: F.maximum(x, w), [normal(3, 1)], {}, (2, 3, 4)),
+    "zeros around channels": (
+        lambda x: F.concatenate([np.zeros((2, 1, 2), np.float32), x, np.zeros((2, 2, 2), np.float32)], axis=1),
+        [],
+        {},
+        (2, 3, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_operation(name, tmp_path, rng):
+    function, arrays, options, shape = CALLS[name]
+    model = Call(function, *arrays, **options)
+    x = rng.normal(size=shape).astype(np.float32)
+    io.export_onnx(model, tmp_path / "m.onnx", x)
+    wanted = np.asarray(model(cnn_tensor(x)).detach())
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", x)[0], wanted, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(np.asarray(io.import_onnx(tmp_path / "m.onnx").eval()(x).detach()), wanted, rtol=1e-5, atol=1e-5)
+
+
+def cnn_tensor(x):
+    from cnnpy import Tensor
+
+    return Tensor(x)
+
+
+def test_an_embedding_takes_integers(tmp_path):
+    model = nn.Sequential(nn.Embedding(7, 4, rng=0), nn.Linear(4, 3, rng=0))
+    ids = np.array([[1, 6, 0], [2, 2, 5]])
+    io.export_onnx(model, tmp_path / "m.onnx", ids)
+    wanted = np.asarray(model(ids).detach())
+    np.testing.assert_allclose(run(tmp_path / "m.onnx", ids)[0], wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(io.import_onnx(tmp_path / "m.onnx")(ids).detach()), wanted)
+
+
+def test_float64(tmp_path, rng):
+    model = models.lenet5(rng=0, dtype="float64").eval()
+    io.export_onnx(model, tmp_path / "m.onnx", (1, 1, 28, 28))
+    x = rng.normal(size=(2, 1, 28, 28))
+    np.testing.assert_array_equal(np.asarray(io.import_onnx(tmp_path / "m.onnx").eval()(x).detach()), np.asarray(model(x).detach()))
+
+
+def test_nothing_changes_at_the_model(tmp_path):
+    model = models.resnet20(rng=0)
+    before = {n: a.copy() for n, a in model.state_dict().items()}
+    io.export_onnx(model, tmp_path / "m.onnx", (1, 3, 32, 32))
+    assert model.training and all(np.array_equal(a, before[n]) for n, a in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "shape", "text"),
+    [
+        (
+            F.conv2d,
+            {"padding": 1, "padding_mode": "symmetric", "weight": normal(1, 1, 3, 3)},
+            (1, 1, 4, 4),
+            "mode 'symmetric', which ONNX lacks",
+        ),
+        (F.adaptive_avg_pool2d, {"output_size": 3}, (1, 1, 7, 7), "windows of several sizes"),
+        (F.unfold, {"kernel_size": 2}, (1, 1, 4, 4), "unfold has no counterpart"),
+        (lambda x: x[np.array([0, 0])], {}, (2, 3), "indexing by anything but integers and slices"),
+    ],
+)
+def test_what_onnx_lacks(function, options, shape, text, tmp_path):
+    with pytest.raises(ValueError, match=f"export_onnx: .*{text}"):
+        io.export_onnx(Call(function, **options), tmp_path / "m.onnx", shape)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def graph(nodes, shapes, path, initializers=()):
+    value = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [value(n, 1, s) for n, s in shapes.items()],
+        [value(nodes[-1].output[0], 1, ["M", "K"])],
+        [onnx.numpy_helper.from_array(a, n) for n, a in initializers],
+    )
+    model = onnx.helper.make_model(
+        body, opset_imports=[onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("custom", 1)], ir_version=8
+    )
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_unknown_nodes_are_listed(tmp_path):
+    make = onnx.helper.make_node
+    path = graph(
+        [make("Relu", ["x"], ["a"]), make("Hardmax", ["a"], ["b"]), make("Det", ["b"], ["c"]), make("Own", ["c"], ["d"], domain="custom")],
+        {"x": [2, 2]},
+        tmp_path / "m.onnx",
+    )
+    with pytest.raises(ValueError, match=r"nodes that have no counterpart here: Det, Hardmax, custom\.Own"):
+        io.import_onnx(path)
+
+
+def test_nodes_of_other_writers(tmp_path, rng):
+    """Forms that we read and do not write: constants, shapes computed on the way, automatic padding, dropout, old attributes."""
+    make = onnx.helper.make_node
+    constant = lambda name, v: make("Constant", [], [name], value=onnx.numpy_helper.from_array(np.array(v)))  # noqa: E731
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], auto_pad="SAME_UPPER", strides=[2, 2]),
+        make("Dropout", ["a"], ["b"]),
+        make("Shape", ["b"], ["s"]),
+        constant("zero", 0),
+        make("Gather", ["s", "zero"], ["n"]),
+        constant("axes", [0]),
+        make("Unsqueeze", ["n", "axes"], ["n1"]),
+        constant("rest", [-1]),
+        make("Concat", ["n1", "rest"], ["to"], axis=0),
+        make("Reshape", ["b", "to"], ["flat"]),
+        make("Gemm", ["flat", "v"], ["g"], alpha=0.5),
+        constant("low", np.float32(0.1)),
+        make("Clip", ["g", "low"], ["y"]),
+    ]
+    w, v = normal(2, 3, 3, 3), normal(2 * 3 * 4, 5)
+    path = graph(nodes, {"x": ["N", 3, 5, 7]}, tmp_path / "m.onnx", [("w", w), ("v", v)])
+    x = rng.normal(size=(2, 3, 5, 7)).astype(np.float32)
+    model = io.import_onnx(path)
+    assert set(model.state_dict()) == {"w", "v"}
+    np.testing.assert_allclose(np.asarray(model.eval()(x).detach()), run(path, x)[0], rtol=1e-5, atol=1e-5)
+    model.train()
+    dropped = np.asarray(model(x).detach())
+    assert not np.array_equal(dropped, np.asarray(model(x).detach()))  # dropout drops, anew at each call
+    with pytest.raises(ValueError, match="2 arrays are given, expected 1: x"):
+        model(x, x)
+
+
+def test_damaged_files(tmp_path, rng):
+    """Cut anywhere or changed in a few bytes: a model, or one sentence."""
+    io.export_onnx(models.lenet5(rng=0), tmp_path / "good.onnx", (1, 1, 28, 28))
+    good = (tmp_path / "good.onnx").read_bytes()
+    refused = 0
+    for i in range(150):
+        broken = bytearray(good[: rng.integers(len(good))] if i % 2 else good)
+        if i % 2 == 0:
+            for at in (*rng.integers(0, 400, 2), *rng.integers(0, len(good), 2)):
+                broken[at] ^= 1 << rng.integers(8)
+        (tmp_path / "x.onnx").write_bytes(broken)
+        try:
+            io.import_onnx(tmp_path / "x.onnx")
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith("import_onnx: ") and "\n" not in str(error)
+    assert refused >= 75
+    with pytest.raises(ValueError, match="is not a file"):
+        io.import_onnx(tmp_path / "none.onnx")
+    with pytest.raises(ValueError, match="bytes, more than the 1000 allowed"):
+        io.import_onnx(tmp_path / "good.onnx", max_bytes=1000)
+
+
+def test_weights_in_other_files_are_refused(tmp_path):
+    proto = onnx.load_model_from_string((io.export_onnx(models.lenet5(rng=0), tmp_path / "m.onnx", (1, 1, 28, 28))).SerializeToString())
+    onnx.save_model(proto, str(tmp_path / "outside.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(ValueError, match="stand in other files"):
+        io.import_onnx(tmp_path / "outside.onnx")
