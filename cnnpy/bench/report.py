@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 
-from cnnpy.bench import families
+from cnnpy.bench import families, training
 from cnnpy.bench import workloads as W
 from cnnpy.bench.harness import Side, measure
 
 __all__ = ["run"]
 
-NAMES = ("machine", "conv", "families", "lenet", "calls")
+NAMES = ("machine", "conv", "families", "training", "lenet", "calls")
 PEERS = tuple(W.SIDES)
 
 
@@ -107,6 +107,17 @@ def _families(sides, threads, limits):
         print(text, flush=True)
 
 
+def _training(sides, threads, limits):
+    print(f"\nforward and backward, and updates of ResNet-18's parameters, {threads} threads: GB/s (of the stream), else as above")
+    for row in training.ROWS:
+        chosen = [s for s in sides if s.name != W.OURS[1]] if row[2] is None or len(row[2]) < 4 else sides
+        times, values = measure(chosen, ("training", row), threads, turns=6)
+        if row[1] not in ("dropout", *training.UPDATES):  # other random numbers; as many steps as there was time for
+            _agree(values)
+        best = _best(times)
+        print(f"{row[0]:34s} " + " / ".join(_cells(times, training.traffic(row), limits[1])) + (f" {best[0]}" if best else ""), flush=True)
+
+
 def _agree(values, bound=2e-3):
     if not values:
         return
@@ -149,7 +160,7 @@ def run(name="all", against=(), thread_counts=None):
 
     Parameters
     ----------
-    name : {'all', 'machine', 'conv', 'families', 'lenet', 'calls'}
+    name : {'all', 'machine', 'conv', 'families', 'training', 'lenet', 'calls'}
     against : sequence of str
         Peers to run beside: 'torch' (both memory formats), 'onnxruntime' (inference).
     thread_counts : sequence of int, optional
@@ -167,7 +178,7 @@ def run(name="all", against=(), thread_counts=None):
     counts = thread_counts or sorted({1, num_threads()})
     _header(against)
     sides = [Side(s) for s in (*W.OURS, *(side for peer in against for side in W.SIDES[peer]))]
-    tables = {"conv": _conv, "families": _families, "lenet": _lenet}
+    tables = {"conv": _conv, "families": _families, "training": _training, "lenet": _lenet}
     try:
         for threads in counts:
             limits = _machine(sides, threads)

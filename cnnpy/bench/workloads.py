@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnpy.bench import families
+from cnnpy.bench import families, training
 
 __all__ = ["CALLS", "CONV", "OURS", "SIDES", "make"]
 
@@ -191,6 +191,7 @@ def make(side, workload, threads):
         makers: dict = {
             "conv": _our_conv,
             "family": families.make_ours,
+            "training": training.make_ours,
             "lenet": _our_lenet,
             "probe": _probe,
             "stream": _stream,
@@ -204,5 +205,5 @@ def make(side, workload, threads):
     import torch
 
     torch.set_num_threads(threads)
-    theirs: dict = {"conv": _torch_conv, "family": families.make_torch, "lenet": _torch_lenet}
+    theirs: dict = {"conv": _torch_conv, "family": families.make_torch, "training": training.make_torch, "lenet": _torch_lenet}
     return theirs[kind](*rest, channels_last)

@@ -85,6 +85,11 @@ def _parser():
         "cosine to 0, or not at all (default: linear, on small colour images steps)",
     )
     train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam, on small colour images sgd")
+    train.add_argument(
+        "--augment",
+        choices=("none", "shift", "shift-flip"),
+        help="change training images at random: shift by up to 2 pixels, or by up to 4 and mirror (default: none, on small colour images shift-flip)",
+    )
     train.add_argument("--out", help="run folder (default: runs/MODEL-DATA, numbered where that is taken)")
     train.add_argument("--save-every", type=_positive, metavar="STEPS", help="save also within epochs (default: at their ends)")
     train.add_argument(
@@ -120,7 +125,7 @@ def _parser():
     change.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
     change.add_argument("--force", action="store_true", help="replace OUT if it exists")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
-    bench.add_argument("name", nargs="?", default="all", help="machine, conv, families, lenet, calls or all (default: all)")
+    bench.add_argument("name", nargs="?", default="all", help="machine, conv, families, training, lenet, calls or all (default: all)")
     bench.add_argument("--against", default="", help="comma-separated peers: torch, onnxruntime")
     bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")
     return parser

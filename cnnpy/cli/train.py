@@ -30,14 +30,14 @@ class _Schedule:
 
 
 # how a network is trained on small colour images if nothing else is asked for; of the CIFAR ResNets as in He et al. (2015), section 4.2
-_HE: dict = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4, "schedule": "steps", "batch_size": 128, "augment": True}
+_HE: dict = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4, "schedule": "steps", "batch_size": 128, "augment": "shift-flip"}
 _SMALL_COLOUR: dict = {
     **dict.fromkeys(CIFAR_RESNETS, _HE),
     **{name: {**_HE, "weight_decay": 5e-4} for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")},
     **{name: {**_HE, "lr": 0.05, "weight_decay": 5e-4} for name in ("vgg11", "vgg13", "vgg16", "vgg19")},
     "alexnet": {**_HE, "lr": 0.02, "weight_decay": 5e-4},
 }
-_ELSE: dict = {"optimizer": "adam", "lr": 4e-3, "weight_decay": 0.0, "schedule": "linear", "batch_size": 64, "augment": False}
+_ELSE: dict = {"optimizer": "adam", "lr": 4e-3, "weight_decay": 0.0, "schedule": "linear", "batch_size": 64, "augment": "none"}
 
 
 def recipe_for(args, shape):
@@ -45,7 +45,7 @@ def recipe_for(args, shape):
     recipe = dict(_SMALL_COLOUR.get(args.model, _ELSE) if shape[0] == 3 and shape[1] <= 64 else _ELSE)
     if args.optimizer and args.optimizer != recipe["optimizer"]:
         recipe |= {"optimizer": args.optimizer, "lr": 0.05 if args.optimizer == "sgd" else 4e-3}
-    given = {"lr": args.lr, "schedule": args.schedule, "batch_size": args.batch_size}
+    given = {"lr": args.lr, "schedule": args.schedule, "batch_size": args.batch_size, "augment": args.augment}
     return recipe | {k: v for k, v in given.items() if v is not None}
 
 
@@ -114,12 +114,16 @@ def _train(args, reducer):
     model = build(args.model, **options_for(args.model, whole.x.shape[1:], len(classes)), rng=args.seed)
     recipe = recipe_for(args, whole.x.shape[1:])
     optimizer = _optimizer(recipe, model)
-    config |= {"epochs": args.epochs, **{k: recipe[k] for k in ("batch_size", "optimizer", "schedule")}}
+    config |= {"epochs": args.epochs, **{k: recipe[k] for k in ("batch_size", "optimizer", "schedule", "augment")}}
     config |= {"lr": optimizer.lr, "ranks": 1 if reducer is None else reducer.size, "cnnpy": cnnpy.__version__}
     run = Run(folder, config)
     if args.resume:
         saved = Run.open(folder)
-        changed = [k for k in ("model", "data", "seed", "optimizer", "batch_size", "ranks") if saved.config.get(k, 1) != config[k]]
+        changed = [
+            k
+            for k in ("model", "data", "seed", "optimizer", "batch_size", "augment", "ranks")
+            if saved.config.get(k, {"ranks": 1, "augment": config["augment"]}.get(k)) != config[k]
+        ]
         if changed:
             raise ValueError(f"train: --resume with another {', '.join(changed)} than the run in {folder} began with")
         run.config["normalize"] = saved.config["normalize"]
@@ -127,7 +131,8 @@ def _train(args, reducer):
     if first:
         run.create()
     train_part, validation = run.parts()
-    transform = Compose(PadAndCrop(4), RandomHorizontalFlip(), run.transform) if recipe["augment"] else run.transform
+    moves = {"none": (), "shift": (PadAndCrop(2),), "shift-flip": (PadAndCrop(4), RandomHorizontalFlip())}[recipe["augment"]]
+    transform = Compose(*moves, run.transform) if moves else run.transform
     callbacks = [
         _Schedule(optimizer, args.epochs, SCHEDULES[recipe["schedule"]]),
         train.CSVLogger(folder / "history.csv"),
@@ -147,7 +152,7 @@ def _train(args, reducer):
             progress=not args.quiet,
             transform=transform,
             seed=args.seed,
-            workers=1 if recipe["augment"] else 0,
+            workers=1 if moves else 0,
             reducer=reducer,
         )
     except KeyboardInterrupt:
