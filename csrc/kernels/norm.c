@@ -15,6 +15,7 @@
 #include "norm.h"
 
 #include "ops.h"
+#include "transpose.h"
 
 enum { TERMS = 4096 };
 
@@ -98,10 +99,21 @@ static const real *read_set(const struct rows *s, const real *x, long set, real 
     const real *from = x + first_of(s, set);
     if (!scattered(s))
         return from;
-    for (long c0 = 0; c0 < s->channels; c0 += LANES)
-        for (long i = 0; i < s->p->s; i++)
+    const long cells = s->p->s, pitch = s->p->c;
+    for (long c0 = 0; c0 < s->channels; c0 += LANES) {
+        long i = 0;
+        for (; c0 + LANES <= s->channels && i + LANES <= cells; i += LANES) {
+            vec v[LANES];
+            for (int j = 0; j < LANES; j++)
+                v[j] = vec_load(from + (i + j) * pitch + c0);
+            transpose(v);
+            for (int j = 0; j < LANES; j++)
+                vec_store(room + (c0 + j) * cells + i, v[j]);
+        }
+        for (; i < cells; i++)
             for (long c = c0; c < min_long(s->channels, c0 + LANES); c++)
-                room[c * s->p->s + i] = from[i * s->p->c + c];
+                room[c * cells + i] = from[i * pitch + c];
+    }
     return room;
 }
 
@@ -110,10 +122,21 @@ static void write_set(const struct rows *s, const real *from, long set, real *y)
     real *to = y + first_of(s, set);
     if (!scattered(s))
         return;
-    for (long c0 = 0; c0 < s->channels; c0 += LANES)
-        for (long i = 0; i < s->p->s; i++)
+    const long cells = s->p->s, pitch = s->p->c;
+    for (long c0 = 0; c0 < s->channels; c0 += LANES) {
+        long i = 0;
+        for (; c0 + LANES <= s->channels && i + LANES <= cells; i += LANES) {
+            vec v[LANES];
+            for (int j = 0; j < LANES; j++)
+                v[j] = vec_load(from + (c0 + j) * cells + i);
+            transpose(v);
+            for (int j = 0; j < LANES; j++)
+                vec_store(to + (i + j) * pitch + c0, v[j]);
+        }
+        for (; i < cells; i++)
             for (long c = c0; c < min_long(s->channels, c0 + LANES); c++)
-                to[i * s->p->c + c] = from[c * s->p->s + i];
+                to[i * pitch + c] = from[c * cells + i];
+    }
 }
 
 /* y = (x - mean) scale weight + bias over a set; runs of s cells share a channel. */
@@ -168,8 +191,8 @@ void FN(row_norm_forward)(const void *problem, void *const *array, struct cnn_ru
     cnn_parallel_for(run, s.blocks, (double)(s.p->n * s.p->c) * (double)s.p->s * 0.5, forward_block, &s);
 }
 
-/* dweight and dbias of a set are added to `part`. */
-static void backward_set(const struct rows *s, const real *dy, const real *x, long set, double *part, real *dx)
+/* dweight and dbias of a set are added to `part`; of single cells, a vector at a time, to `near`. */
+static void backward_set(const struct rows *s, const real *dy, const real *x, long set, double *part, real *near, real *dx)
 {
     const struct cnn_norm *p = s->p;
     const real *weight = s->weight ? s->weight + set % p->groups * s->channels : NULL;
@@ -181,8 +204,8 @@ static void backward_set(const struct rows *s, const real *dy, const real *x, lo
             const long n = min_long(LANES, s->channels - i);
             const vec g = vec_get(dy + i, n), xh = (vec_get(x + i, n) - mean) * rstd, gxh = g * xh;
             const vec w = weight ? vec_get(weight + i, n) : vec_fill(1);
-            for (long v = 0; v < n; v++)
-                part[i + v] += (double)gxh[v], part[s->channels + i + v] += (double)g[v];
+            vec_put(near + i, vec_get(near + i, n) + gxh, n);
+            vec_put(near + s->channels + i, vec_get(near + s->channels + i, n) + g, n);
             if (n == LANES)
                 t_lanes = vec_madd(g, w, t_lanes), txh_lanes = vec_madd(gxh, w, txh_lanes);
             else
@@ -239,11 +262,15 @@ static void backward_block(void *context, long block, int worker)
     double *part = s->part + block * 2 * s->channels;
     for (long c = 0; c < 2 * s->channels; c++)
         part[c] = 0;
+    if (p->s == 1) /* no set is scattered: `room` and `more`, which are neighbours, are free */
+        memset(room, 0, (size_t)(2 * s->channels) * sizeof(real));
     for (long set = block * s->together; set < min_long(p->n * p->groups, (block + 1) * s->together); set++) {
         const real *dy = read_set(s, s->dy, set, room), *x = read_set(s, s->x, set, more);
-        backward_set(s, dy, x, set, part, scattered(s) ? result : s->y + first_of(s, set));
+        backward_set(s, dy, x, set, part, room, scattered(s) ? result : s->y + first_of(s, set));
         write_set(s, result, set, s->y);
     }
+    for (long c = 0; p->s == 1 && c < 2 * s->channels; c++)
+        part[c] = (double)room[c];
 }
 
 size_t FN(row_norm_backward_scratch)(const void *problem, int workers)

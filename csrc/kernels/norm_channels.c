@@ -11,7 +11,7 @@
 #include "ops.h"
 #include "planes.h"
 
-enum { PIXELS = 1024, NEAR = 4096 }; /* pixels of a block; reals that stay in the first cache */
+enum { PIXELS = 1024, FEW = 64, NEAR = 16384 }; /* most and fewest pixels of a block; reals that stay in a near cache */
 
 struct channels {
     const struct cnn_norm *p;
@@ -23,7 +23,9 @@ struct channels {
 };
 
 static long pixels_of(const struct cnn_norm *p) { return p->n * p->s; }
-static long blocks_of(const struct cnn_norm *p) { return divide_up(pixels_of(p), PIXELS); }
+/* Small images have smaller blocks, so that there are enough of them to share. */
+static long block_pixels(const struct cnn_norm *p) { return min_long(PIXELS, max_long(FEW, round_up(divide_up(pixels_of(p), 16), FEW))); }
+static long blocks_of(const struct cnn_norm *p) { return divide_up(pixels_of(p), block_pixels(p)); }
 /* A task is a block of pixels; in C order with a vector of channels, which are then turned to be neighbours, so that both memory
  * orders add the same numbers in the same order. */
 static long tasks_of(const struct cnn_norm *p) { return blocks_of(p) * (p->channels_last ? 1 : divide_up(p->c, LANES)); }
@@ -39,7 +41,7 @@ static struct strip strip_of(const struct cnn_norm *p, long task)
     const long groups = p->channels_last ? 1 : divide_up(p->c, LANES);
     struct strip s = {.block = task / groups, .channel = task % groups * LANES};
     s.channels = p->channels_last ? p->c : min_long(LANES, p->c - s.channel);
-    s.pixels = min_long(PIXELS, pixels_of(p) - s.block * PIXELS);
+    s.pixels = min_long(block_pixels(p), pixels_of(p) - s.block * block_pixels(p));
     s.pitch = s.channels;
     return s;
 }
@@ -47,9 +49,9 @@ static struct strip strip_of(const struct cnn_norm *p, long task)
 static const real *read_strip(const struct cnn_norm *p, const real *x, struct strip s, real *room)
 {
     if (p->channels_last)
-        return x + s.block * PIXELS * p->c;
+        return x + s.block * block_pixels(p) * p->c;
     for (long done = 0; done < s.pixels;) {
-        const long pixel = s.block * PIXELS + done, n = pixel / p->s, i = pixel % p->s, run = min_long(s.pixels - done, p->s - i);
+        const long pixel = s.block * block_pixels(p) + done, n = pixel / p->s, i = pixel % p->s, run = min_long(s.pixels - done, p->s - i);
         FN(gather_cells)(x + (n * p->c + s.channel) * p->s + i, p->s, 1, run, s.channels, room + done * s.channels);
         done += run;
     }
@@ -58,35 +60,52 @@ static const real *read_strip(const struct cnn_norm *p, const real *x, struct st
 
 static long near_of(const struct cnn_norm *p) { return max_long(8, NEAR / p->c); }
 
+/* Vectors of channels taken at once: whole cache lines of every pixel. */
+enum { WIDE = 4 };
+
+/* Mean and M2 of `pixels` pixels of `vectors` vectors of channels (of one, the first n lanes) join those of the `begin` before. */
+ALWAYS_INLINE void moments_columns(const real *x, long pixels, long pitch, int vectors, long n, long begin, double *m, double *m2)
+{
+    const double before = (double)begin, count = (double)pixels, all = before + count, one = 1 / count, share = count / all, both = before * share;
+    vec mean[WIDE], rest[WIDE], squares[WIDE];
+    UNROLL for (int k = 0; k < vectors; k++)
+        mean[k] = rest[k] = squares[k] = (vec){0};
+    for (long i = 0; i < pixels; i++)
+        UNROLL for (int k = 0; k < vectors; k++)
+            mean[k] = mean[k] + vec_get(x + i * pitch + k * LANES, n);
+    UNROLL for (int k = 0; k < vectors; k++)
+        mean[k] = mean[k] / (real)count;
+    for (long i = 0; i < pixels; i++)
+        UNROLL for (int k = 0; k < vectors; k++) {
+            const vec d = vec_get(x + i * pitch + k * LANES, n) - mean[k];
+            rest[k] = rest[k] + d; /* what rounding and the order of the sum left of the mean */
+            squares[k] = vec_madd(d, d, squares[k]);
+        }
+    UNROLL for (int k = 0; k < vectors; k++)
+        for (long v = 0; v < n; v++) {
+            const long c = k * LANES + v;
+            const double off = (double)rest[k][v] * one, exact = (double)mean[k][v] + off, square = (double)squares[k][v] - off * off * count;
+            const double away = before > 0 ? exact - m[c] : 0;
+            m[c] = before > 0 ? m[c] + away * share : exact;
+            m2[c] = before > 0 ? m2[c] + square + away * away * both : square;
+        }
+}
+
 static void moments_block(void *context, long task, int worker)
 {
     const struct channels *s = context;
     const struct cnn_norm *p = s->p;
     const struct strip strip = strip_of(p, task);
     const real *x = read_strip(p, s->x, strip, s->strips + (long)worker * 2 * PIXELS * LANES);
-    double *part = s->part + strip.block * 2 * p->c + strip.channel;
+    double *m = s->part + strip.block * 2 * p->c + strip.channel, *m2 = m + p->c;
     for (long begin = 0; begin < strip.pixels; begin += near_of(p)) {
-        const long end = min_long(strip.pixels, begin + near_of(p));
-        const double before = (double)begin, count = (double)(end - begin), all = before + count;
-        for (long c = 0; c < strip.channels; c += LANES) {
-            const long n = min_long(LANES, strip.channels - c);
-            vec sum = {0}, squares = {0}, rest = {0};
-            for (long i = begin; i < end; i++)
-                sum = sum + vec_get(x + i * strip.pitch + c, n);
-            const vec mean = sum / (real)count;
-            for (long i = begin; i < end; i++) {
-                const vec d = vec_get(x + i * strip.pitch + c, n) - mean;
-                rest = rest + d; /* what rounding and the order of the sum left of the mean */
-                squares = vec_madd(d, d, squares);
-            }
-            for (long v = 0; v < n; v++) {
-                double *m = part + c + v, *m2 = m + p->c;
-                const double off = (double)rest[v] / count, exact = (double)mean[v] + off;
-                const double away = before > 0 ? exact - *m : 0, square = (double)squares[v] - off * off * count;
-                *m = before > 0 ? *m + away * (count / all) : exact;
-                *m2 = before > 0 ? *m2 + square + away * away * (before * count / all) : square;
-            }
-        }
+        const long pixels = min_long(near_of(p), strip.pixels - begin);
+        const real *from = x + begin * strip.pitch;
+        long c = 0;
+        for (; c + WIDE * LANES <= strip.channels; c += WIDE * LANES)
+            moments_columns(from + c, pixels, strip.pitch, WIDE, LANES, begin, m + c, m2 + c);
+        for (; c < strip.channels; c += LANES)
+            moments_columns(from + c, pixels, strip.pitch, 1, min_long(LANES, strip.channels - c), begin, m + c, m2 + c);
     }
 }
 
@@ -101,7 +120,7 @@ void FN(channel_moments)(const void *problem, void *const *array, struct cnn_run
     for (long c = 0; c < p->c && !run->stopped; c++) {
         struct moments all = {0, 0, 0};
         for (long b = 0; b < blocks_of(p); b++)
-            merge(&all, (double)min_long(PIXELS, pixels_of(p) - b * PIXELS), s.part[b * 2 * p->c + c], s.part[b * 2 * p->c + p->c + c]);
+            merge(&all, (double)min_long(block_pixels(p), pixels_of(p) - b * block_pixels(p)), s.part[b * 2 * p->c + c], s.part[b * 2 * p->c + p->c + c]);
         s.mean_out[c] = (real)all.mean;
         s.variance_out[c] = (real)(all.m2 / all.count);
     }
@@ -127,7 +146,7 @@ static void apply_block(void *context, long block, int worker)
         }
         return;
     }
-    const long first = block * PIXELS, last = min_long(pixels_of(p), first + PIXELS);
+    const long first = block * block_pixels(p), last = min_long(pixels_of(p), first + block_pixels(p));
     for (long i = first; i < last; i++)
         for (long c = 0; c < p->c; c += LANES) {
             const long n = min_long(LANES, p->c - c);
@@ -158,30 +177,43 @@ void FN(channel_norm_forward)(const void *problem, void *const *array, struct cn
     cnn_parallel_for(run, blocks, (double)(p->n * p->c) * (double)p->s * 0.2, apply_block, &s);
 }
 
-/* The sums of dy and of dy (x - mean) over a block. */
+/* The sums of dy and of dy (x - mean) over pixels are added to g and gd. */
+ALWAYS_INLINE void sums_columns(const real *dy, const real *x, const real *means, long pixels, long pitch, int vectors, long n, double *g, double *gd)
+{
+    vec mean[WIDE], g_sum[WIDE], gd_sum[WIDE];
+    UNROLL for (int k = 0; k < vectors; k++) {
+        mean[k] = vec_get(means + k * LANES, n);
+        g_sum[k] = gd_sum[k] = (vec){0};
+    }
+    for (long i = 0; i < pixels; i++)
+        UNROLL for (int k = 0; k < vectors; k++) {
+            const vec v = vec_get(dy + i * pitch + k * LANES, n);
+            g_sum[k] = g_sum[k] + v;
+            gd_sum[k] = vec_madd(v, vec_get(x + i * pitch + k * LANES, n) - mean[k], gd_sum[k]);
+        }
+    UNROLL for (int k = 0; k < vectors; k++)
+        for (long v = 0; v < n; v++)
+            g[k * LANES + v] += (double)g_sum[k][v], gd[k * LANES + v] += (double)gd_sum[k][v];
+}
+
 static void sums_block(void *context, long task, int worker)
 {
     const struct channels *s = context;
     const struct cnn_norm *p = s->p;
     const struct strip strip = strip_of(p, task);
     real *room = s->strips + (long)worker * 2 * PIXELS * LANES;
-    const real *dy = read_strip(p, s->dy, strip, room), *x = read_strip(p, s->x, strip, room + PIXELS * LANES);
-    double *part = s->part + strip.block * 2 * p->c + strip.channel;
+    const real *dy = read_strip(p, s->dy, strip, room), *x = read_strip(p, s->x, strip, room + PIXELS * LANES), *mean = s->mean + strip.channel;
+    double *g = s->part + strip.block * 2 * p->c + strip.channel, *gd = g + p->c;
     for (long c = 0; c < strip.channels; c++)
-        part[c] = part[p->c + c] = 0;
-    for (long begin = 0; begin < strip.pixels; begin += near_of(p))
-        for (long c = 0; c < strip.channels; c += LANES) {
-            const long n = min_long(LANES, strip.channels - c);
-            const vec mean = vec_get(s->mean + strip.channel + c, n);
-            vec g_sum = {0}, gd_sum = {0};
-            for (long i = begin; i < min_long(strip.pixels, begin + near_of(p)); i++) {
-                const vec g = vec_get(dy + i * strip.pitch + c, n);
-                g_sum = g_sum + g;
-                gd_sum = vec_madd(g, vec_get(x + i * strip.pitch + c, n) - mean, gd_sum);
-            }
-            for (long v = 0; v < n; v++)
-                part[c + v] += (double)g_sum[v], part[p->c + c + v] += (double)gd_sum[v];
-        }
+        g[c] = gd[c] = 0;
+    for (long begin = 0; begin < strip.pixels; begin += near_of(p)) {
+        const long pixels = min_long(near_of(p), strip.pixels - begin), at = begin * strip.pitch;
+        long c = 0;
+        for (; c + WIDE * LANES <= strip.channels; c += WIDE * LANES)
+            sums_columns(dy + at + c, x + at + c, mean + c, pixels, strip.pitch, WIDE, LANES, g + c, gd + c);
+        for (; c < strip.channels; c += LANES)
+            sums_columns(dy + at + c, x + at + c, mean + c, pixels, strip.pitch, 1, min_long(LANES, strip.channels - c), g + c, gd + c);
+    }
 }
 
 ALWAYS_INLINE vec gradient(vec dy, vec x, const vec f0, const vec f1, const vec f2, const vec f3) { return vec_madd(f0 - x, f3, vec_madd(dy, f1, -f2)); }
@@ -202,7 +234,7 @@ static void gradient_block(void *context, long block, int worker)
         }
         return;
     }
-    const long first = block * PIXELS, last = min_long(pixels_of(p), first + PIXELS);
+    const long first = block * block_pixels(p), last = min_long(pixels_of(p), first + block_pixels(p));
     for (long i = first; i < last; i++)
         for (long c = 0; c < p->c; c += LANES) {
             const long n = min_long(LANES, p->c - c), at = i * p->c + c;

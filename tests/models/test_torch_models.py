@@ -83,19 +83,20 @@ def compare(name, dtype, training):
 
     In float32 a rectifier whose input is rounded across zero changes gradients by far more than rounding, in any library: where PyTorch's own
     float32 gradients are further than 1e-4 from its float64 ones, ours may be twice as far. In the large networks some of the millions of
-    rectifiers always jump (PyTorch's own gradients of ResNet-50 are 2 % off), so of these only the float64 gradients are compared.
+    rectifiers always jump (PyTorch's own gradients of ResNet-50 are 2 % off), so of these only the float64 gradients are compared. The same holds
+    for results: those of ResNet-152 in training mode, normalised over two images, lie 3e-4 apart.
     """
     tolerance = 1e-4 if dtype == "float32" else 1e-10
     own, other, names, x, y = pair(name, dtype)
     own.train(training)
     other.train(training)
-    rounded = outcome(copy.deepcopy(other), "float32", x, y)[1] if dtype == "float32" else {}
+    own_result, rounded, _ = outcome(copy.deepcopy(other), "float32", x, y) if dtype == "float32" else (None, {}, {})
     reference, gradients, statistics = outcome(other.double(), "float64", x, y)
     statistics_before = {n: a.copy() for n, a in own.named_buffers()}
     result = own(x)
     F.cross_entropy(result, y).backward()
     assert len(gradients) == len(list(own.parameters())) and all(p.grad is not None for p in own.parameters())
-    assert relative(result.detach(), reference) <= tolerance
+    assert relative(result.detach(), reference) <= max(tolerance, 0 if own_result is None else 2 * relative(own_result, reference))
     tolerance = max([tolerance, *(2 * relative(g, gradients[n]) for n, g in rounded.items())])
     for n, p in own.named_parameters() if dtype == "float64" or name in SMALL else ():
         assert relative(p.grad, gradients[names[n]]) <= tolerance, n
