@@ -116,7 +116,7 @@ class _Node:
 
     template: Any
     outputs: list
-    __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "template", "versions")
+    __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "retained", "template", "versions")
 
     def __init__(self, op, inputs, arrays, options, cache):
         self.op = op
@@ -126,6 +126,7 @@ class _Node:
         self.options = options
         self.cache = cache
         self.number = next(_order)
+        self.retained = None
         self.versions = versions = []
         for t in inputs:
             if t is not None:
@@ -342,6 +343,14 @@ class Tensor:
             raise ValueError(f"Tensor.item: the tensor has shape {self.shape}, expected one element")
         return self._data.item()
 
+    def retain_grad(self):
+        """Makes ``backward`` leave the gradient in ``.grad`` of this result of a recorded call too, not only of leaves."""
+        if not self.requires_grad:
+            raise RuntimeError("Tensor.retain_grad: the tensor needs no gradient")
+        if self._node is not None:
+            self._node.retained = {**(self._node.retained or {}), self._slot: self}
+        return self
+
     def detach(self):
         """The same array, off the tape."""
         return Tensor._of(self._data, False)
@@ -382,6 +391,9 @@ class Tensor:
                 if len(outputs) == 1
                 else outputs
             )
+            for slot, tensor in (node.retained or {}).items():
+                if outputs[slot] is not None:
+                    tensor._accumulate(outputs[slot], fresh=False)
             gradients = node.gradients(outputs)
             inputs = [t for t, n in zip(node.inputs, node.names, strict=False) if n in node.op.differentiable]
             for tensor, gradient in zip(inputs, gradients, strict=False):

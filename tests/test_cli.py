@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from cnnpy import cli, data
+from cnnpy import cli, data, train
 from cnnpy.train import Run
 
 
@@ -133,23 +133,61 @@ def test_as_a_module():
     assert "train" in done.stdout and "COMMAND" in done.stdout
 
 
-def test_a_cifar_resnet_with_its_recipe(tmp_path, capsys):
-    """Class folders of small pictures: trained with pad-and-crop, flips and the paper's rates, then tested."""
+@pytest.fixture(scope="module")
+def dark_and_light(tmp_path_factory):
+    """Class folders of small colour pictures."""
     image = pytest.importorskip("PIL.Image", reason="pillow comes with the train extra")
-    rng = np.random.default_rng(0)
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("pictures") / "set"
     for part, count in (("train", 30), ("test", 6)):
         for label, name in enumerate(("dark", "light")):
-            folder = tmp_path / "set" / part / name
+            folder = root / part / name
             folder.mkdir(parents=True)
             for i in range(count):
                 pixels = rng.integers(0, 90, (32, 32, 3)) + 150 * label
                 image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+def test_a_cifar_resnet_with_its_recipe(dark_and_light, tmp_path, capsys):
+    """Class folders of small pictures: trained with pad-and-crop, flips and the paper's rates, then tested."""
     out = tmp_path / "run"
-    command = ["train", "resnet20", "--data", str(tmp_path / "set"), "--epochs", "2", "--batch-size", "16", "--out", str(out), "--quiet"]
+    command = ["train", "resnet20", "--data", str(dark_and_light), "--epochs", "2", "--batch-size", "16", "--out", str(out), "--quiet"]
     assert cli.main(command) == 0 and "(12 samples)" in capsys.readouterr().out
     config = json.loads((out / "config.json").read_text())
     assert config["optimizer"] == "sgd" and config["classes"] == ["dark", "light"] and config["input"] == [3, 32, 32]
     rows = (out / "history.csv").read_text().splitlines()
     assert [float(r.split(",")[rows[0].split(",").index("lr")]) for r in rows[1:]] == pytest.approx([0.1, 0.01])
-    picture = next((tmp_path / "set" / "test" / "light").iterdir())
+    picture = next((dark_and_light / "test" / "light").iterdir())
     assert cli.main(["test", str(out)]) == 0 and cli.main(["predict", str(out), str(picture)]) == 0
+
+
+@pytest.mark.parametrize(("name", "lr", "decay"), [("vgg11", 0.05, 5e-4), ("alexnet", 0.02, 5e-4), ("resnet18", 0.1, 5e-4)])
+def test_recipes_of_the_large_networks_on_small_pictures(name, lr, decay, dark_and_light, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train", name, "--data", str(dark_and_light), "--epochs", "1", "--batch-size", "20", "--out", str(out), "--quiet"]
+    assert cli.main(command) == 0 and "test accuracy" in capsys.readouterr().out
+    config = json.loads((out / "config.json").read_text())
+    assert (config["optimizer"], config["lr"], config["augment"], config["schedule"]) == ("sgd", lr, "shift-flip", "steps")
+    _, optimizer, _ = train.load_checkpoint(out / "checkpoints" / "best.safetensors")
+    assert optimizer["groups"][0]["weight_decay"] == decay and optimizer["groups"][0]["momentum"] == 0.9
+    assert cli.main(["test", str(out)]) == 0
+
+
+def test_a_schedule_and_a_batch_size_by_default(dark_and_light, tmp_path):
+    command = [
+        "train",
+        "resnet20",
+        "--data",
+        str(dark_and_light),
+        "--epochs",
+        "2",
+        "--schedule",
+        "cosine",
+        "--out",
+        str(tmp_path / "run"),
+        "--quiet",
+    ]
+    assert cli.main(command) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["batch_size"] == 128 and config["schedule"] == "cosine"
+    assert train.Run.open(tmp_path / "run").history()["lr"] == pytest.approx([0.1, 0.05])

@@ -1,5 +1,7 @@
 """summary, rf, convert: networks by name."""
 
+import sys
+
 __all__ = ["CIFAR_RESNETS", "MODELS", "build", "convert", "options_for", "print_receptive_field", "print_summary"]
 
 MODELS = (
@@ -36,7 +38,7 @@ def print_summary(args):
     from cnnpy.tools import summary
 
     shape = _inputs(args.model, args.input)
-    print(summary(build(args.model, in_channels=shape[0], rng=0), shape))
+    print(summary(build(args.model, in_channels=shape[0], rng=0), shape).text(bold=sys.stdout.isatty()))
 
 
 def print_receptive_field(args):

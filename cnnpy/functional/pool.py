@@ -1,5 +1,7 @@
 """Pooling."""
 
+import numpy as np
+
 from cnnpy import _core
 from cnnpy.autograd import operation
 from cnnpy.functional._pair import select
@@ -42,7 +44,7 @@ ceil_mode : bool
 return_indices : bool
     Return ``(y, indices)``: int64, flat in the input's spatial plane.
 return_cache : bool
-    Return ``(result, cache)``; the cache is the indices.
+    Return ``(result, cache)``; the cache says which cell of each window won.
 
 Returns
 -------
@@ -79,11 +81,20 @@ def _named(function, name, text, d):
     return function
 
 
+def kept_of(function, return_indices, return_cache):
+    """What the core keeps of the cells that won: nothing, indices, or, for backward alone, a byte a window."""
+    for name, value in (("return_indices", return_indices), ("return_cache", return_cache)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{function}: {name} is {type(value).__name__}, expected True or False")
+    return 1 if return_indices else 2 if return_cache else 0
+
+
 def _define_max(d):
     name = f"max_pool{d}d"
 
     def forward(x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False, return_cache=False):
-        result = _core.pool_forward(d, 0, x, kernel_size, stride, padding, dilation, ceil_mode, False, return_indices or return_cache)
+        kept = kept_of(name, return_indices, return_cache)
+        result = _core.pool_forward(d, 0, x, kernel_size, stride, padding, dilation, ceil_mode, False, kept)
         if not return_cache:
             return result
         return (result if return_indices else result[0]), result[1]
@@ -98,7 +109,7 @@ def _define_max(d):
         if isinstance(dy, tuple):
             dy = dy[0]
         if cache is None:
-            cache = _core.pool_forward(d, 0, x, kernel_size, stride, padding, dilation, ceil_mode, False, True)[1]
+            cache = _core.pool_forward(d, 0, x, kernel_size, stride, padding, dilation, ceil_mode, False, 2)[1]
         return Gradients(_core.pool_backward(d, 0, dy, x, cache, kernel_size, stride, padding, dilation, ceil_mode, False))
 
     text = "Gradient of :func:`max_pool{d}d`: each dy goes to the cell that was the maximum of its window."
@@ -109,7 +120,7 @@ def _define_avg(d):
     name = f"avg_pool{d}d"
 
     def forward(x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
-        return _core.pool_forward(d, 1, x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, False)
+        return _core.pool_forward(d, 1, x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, 0)
 
     call = operation("x")(_named(forward, name, _AVG, d))
     op = call.operation

@@ -5,6 +5,7 @@ import numpy as np
 from cnnpy import _core
 from cnnpy.autograd import operation
 from cnnpy.functional._pair import select
+from cnnpy.functional.pool import kept_of
 
 __all__ = ["global_avg_pool", "global_avg_pool_backward", "global_max_pool", "global_max_pool_backward"]
 for _d in (1, 2, 3):
@@ -34,13 +35,13 @@ ndarray, shape (N, C, *output_size)
 _INDICES = """return_indices : bool
     Return ``(y, indices)``: int64, flat in the input's spatial plane.
 return_cache : bool
-    Return ``(result, cache)``; the cache is the indices.
+    Return ``(result, cache)``; the cache says which cell of each window won.
 """
 
 
 def _define_adaptive(d):
     def average(x, output_size):
-        return _core.adaptive_pool_forward(f"adaptive_avg_pool{d}d", d, True, x, output_size, False)
+        return _core.adaptive_pool_forward(f"adaptive_avg_pool{d}d", d, True, x, output_size, 0)
 
     call_average = operation("x")(_named(average, f"adaptive_avg_pool{d}d", _ADAPTIVE.format(what="mean", extra=""), d))
 
@@ -51,7 +52,8 @@ def _define_adaptive(d):
         return Gradients(_core.adaptive_pool_backward(name, d, True, dy, x, None, output_size))
 
     def maximum(x, output_size, *, return_indices=False, return_cache=False):
-        result = _core.adaptive_pool_forward(f"adaptive_max_pool{d}d", d, False, x, output_size, return_indices or return_cache)
+        name = f"adaptive_max_pool{d}d"
+        result = _core.adaptive_pool_forward(name, d, False, x, output_size, kept_of(name, return_indices, return_cache))
         if not return_cache:
             return result
         return (result if return_indices else result[0]), result[1]
@@ -67,7 +69,7 @@ def _define_adaptive(d):
         if isinstance(dy, tuple):
             dy = dy[0]
         if cache is None:
-            cache = _core.adaptive_pool_forward(name, d, False, x, output_size, True)[1]
+            cache = _core.adaptive_pool_forward(name, d, False, x, output_size, 2)[1]
         return Gradients(_core.adaptive_pool_backward(name, d, False, dy, x, cache, output_size))
 
     text = "Gradient of :func:`adaptive_{what}_pool{{d}}d`."
@@ -189,7 +191,7 @@ def global_avg_pool(x):
     -------
     ndarray, shape (N, C, 1, ...)
     """
-    return _core.adaptive_pool_forward("global_avg_pool", _spatial("global_avg_pool", x), True, x, 1, False)
+    return _core.adaptive_pool_forward("global_avg_pool", _spatial("global_avg_pool", x), True, x, 1, 0)
 
 
 @global_avg_pool.backward
@@ -209,14 +211,14 @@ def global_max_pool(x, *, return_cache=False):
     ----------
     x : array_like, shape (N, C, spatial), one to three spatial axes
     return_cache : bool
-        Return ``(y, cache)``; the cache is the indices.
+        Return ``(y, cache)``; the cache says which cell of each window won.
 
     Returns
     -------
     ndarray, shape (N, C, 1, ...)
     """
     name = "global_max_pool"
-    return _core.adaptive_pool_forward(name, _spatial(name, x), False, x, 1, return_cache)
+    return _core.adaptive_pool_forward(name, _spatial(name, x), False, x, 1, kept_of(name, False, return_cache))
 
 
 @global_max_pool.backward
@@ -227,5 +229,5 @@ def global_max_pool_backward(dy, x, *, cache=None, needs=None):
         return Gradients(None)
     rank = _spatial(name, x)
     if cache is None:
-        cache = _core.adaptive_pool_forward(name, rank, False, x, 1, True)[1]
+        cache = _core.adaptive_pool_forward(name, rank, False, x, 1, 2)[1]
     return Gradients(_core.adaptive_pool_backward(name, rank, False, dy, x, cache, 1))

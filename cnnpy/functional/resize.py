@@ -61,7 +61,7 @@ def interpolate(x, *, size=None, scale_factor=None, mode="nearest", align_corner
     """
     if mode == "area":
         rank, sizes = _area("interpolate", x, size, scale_factor, align_corners)
-        return _core.adaptive_pool_forward("interpolate", rank, True, x, sizes, False)
+        return _core.adaptive_pool_forward("interpolate", rank, True, x, sizes, 0)
     return _core.resize_forward(x, size, scale_factor, mode, align_corners)
 
 

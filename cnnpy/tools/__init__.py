@@ -1,6 +1,7 @@
 """Tools: check a gradient or a worked example, measure rounding errors, compute sizes and receptive fields, summarise a model."""
 
 from cnnpy.tools.accuracy import AccuracyReport, accuracy_report
+from cnnpy.tools.capture import capture
 from cnnpy.tools.example import ExampleReport, check_example
 from cnnpy.tools.geometry import ReceptiveField, output_shape, receptive_field
 from cnnpy.tools.gradients import gradcheck
@@ -12,6 +13,7 @@ __all__ = [
     "ReceptiveField",
     "Summary",
     "accuracy_report",
+    "capture",
     "check_example",
     "gradcheck",
     "output_shape",

@@ -10,7 +10,7 @@ __all__ = ["Summary", "summary"]
 
 
 class Summary:
-    """Rows of (name, layer, output shape, parameters, multiply-adds), one a layer; prints as a table.
+    """Rows of (name, layer, output shape, parameters, multiply-adds, bytes of the output), one a layer; prints as a table.
 
     Attributes
     ----------
@@ -21,28 +21,29 @@ class Summary:
         Bytes of all layer outputs for one sample.
     """
 
-    heads = ("name", "layer", "output", "parameters", "multiply-adds")
+    heads = ("name", "layer", "output", "parameters", "multiply-adds", "output KiB")
 
     def __init__(self, rows, parameters, activations):
         self.rows, self.parameters, self.activations = rows, parameters, activations
         self.macs = sum(r[4] for r in rows)
 
-    def __str__(self):
-        table = [self.heads, *((n, t, "x".join(map(str, s)), f"{p:,}", f"{m:,}") for n, t, s, p, m in self.rows)]
-        table.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}"))
-        widths = [max(len(row[i]) for row in table) for i in range(5)]
-        lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) for row in table]
-        rule = "-" * len(lines[0])
-        memory = f"activations {self.activations / 2**20:.2f} MiB a sample"
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], memory])
+    def _cells(self):
+        total = ("total", "", (), self.parameters, self.macs, self.activations)
+        return [(n, t, "x".join(map(str, s)), f"{p:,}", f"{m:,}", f"{b / 1024:,.1f}") for n, t, s, p, m, b in [*self.rows, total]]
 
-    __repr__ = __str__
+    def text(self, bold=False):
+        """The table as text; bold: head and total stand out in a terminal."""
+        table = [self.heads, *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) for row in table]
+        rule, strong = "-" * len(lines[0]), "\x1b[1m{}\x1b[0m" if bold else "{}"
+        return "\n".join([strong.format(lines[0]), rule, *lines[1:-1], rule, strong.format(lines[-1])])
+
+    __str__ = __repr__ = text
 
     def _repr_html_(self):
-        cells = [f"<tr>{''.join(f'<th>{h}</th>' for h in self.heads)}</tr>"]
-        for n, t, s, p, m in [*self.rows, ("total", "", (), self.parameters, self.macs)]:
-            cells.append(f"<tr><td>{n}</td><td>{t}</td><td>{'x'.join(map(str, s))}</td><td>{p:,}</td><td>{m:,}</td></tr>")
-        return f"<table>{''.join(cells)}</table>"
+        rows = "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in row)}</tr>" for row in self._cells())
+        return f"<table><tr>{''.join(f'<th>{h}</th>' for h in self.heads)}</tr>{rows}</table>"
 
 
 def _macs(module, shape):
@@ -72,8 +73,10 @@ def summary(model, input_shape):
             nonlocal total
             shape = tuple(result[0].shape if isinstance(result, tuple) else result.shape)
             own = sum(p.size for p in module._parameters.values())
-            total += math.prod(shape) * result.dtype.itemsize
-            rows.append((name, type(module).__name__, shape[1:], own, _macs(module, shape)))
+            first = result[0] if isinstance(result, tuple) else result
+            size = math.prod(shape) * first.dtype.itemsize
+            total += size
+            rows.append((name, type(module).__name__, shape[1:], own, _macs(module, shape), size))
 
         removers.append(module.register_forward_hook(hook))
 

@@ -100,14 +100,31 @@ static void result_shape(const struct cnn_pool *p, int rank, int batched, npy_in
         shape[1 + batched + i] = p->out[3 - rank + i];
 }
 
-/* y (and indices) of a pool whose problem is complete. */
+/* What a maximum leaves beside y: nothing, indices for the caller, or for its backward a byte a window. */
+enum { NOTHING, INDICES, TAPS };
+
+/* taps[N][output cells][C], private to the two passes; windows of more than 256 cells have indices instead. */
+static int tap_shape(const struct cnn_pool *p, npy_intp shape[3])
+{
+    shape[0] = p->n, shape[1] = p->out[0] * p->out[1] * p->out[2], shape[2] = p->c;
+    return p->window[0] * p->window[1] * p->window[2] <= 256;
+}
+
+/* y (and indices or taps) of a pool whose problem is complete. */
 static PyObject *run_forward(struct frame *f, enum cnn_entry_number entry, struct cnn_pool *p, PyArrayObject *x, int rank, int indices)
 {
     const int batched = PyArray_NDIM(x) == rank + 2;
     npy_intp shape[5];
     result_shape(p, rank, batched, shape);
     PyArrayObject *y = new_result(f, rank + 1 + batched, shape, batched && is_channels_last(x)), *index = NULL;
-    if (!y || (indices && !(index = new_int64(f, rank + 1 + batched, shape))))
+    npy_intp taps[3];
+    if (indices == TAPS && tap_shape(p, taps)) {
+        index = (PyArrayObject *)PyArray_SimpleNew(3, taps, NPY_UINT8);
+        frame_keep(f, (PyObject *)index);
+        entry = CNN_max_pool_taps_forward;
+    } else if (indices)
+        index = new_int64(f, rank + 1 + batched, shape);
+    if (!y || (indices && !index))
         return frame_return(f, NULL);
     if (PyArray_SIZE(y) > 0) {
         find_strides(x, rank, p->x);
@@ -146,7 +163,17 @@ static PyObject *run_backward(struct frame *f, int average, struct cnn_pool *p, 
     npy_intp shape[5];
     PyArrayObject *index = NULL, *dx;
     result_shape(p, rank, batched, shape);
-    if (check_shape(f, "dy", dy, nd, shape) < 0 || (!average && (read_integers_array(f, "cache", cache, &index) < 0 || check_indices(f, "cache", p, index, nd, shape) < 0)) ||
+    const int taps = !average && PyArray_Check(cache) && PyArray_TYPE((PyArrayObject *)cache) == NPY_UINT8 && PyArray_IS_C_CONTIGUOUS((PyArrayObject *)cache);
+    npy_intp tap_dims[3];
+    if (taps) {
+        index = (PyArrayObject *)cache;
+        Py_INCREF(index);
+        frame_keep(f, cache);
+        tap_shape(p, tap_dims);
+        if (check_shape(f, "cache", index, 3, tap_dims) < 0)
+            return frame_return(f, NULL);
+    }
+    if (check_shape(f, "dy", dy, nd, shape) < 0 || (!average && !taps && (read_integers_array(f, "cache", cache, &index) < 0 || check_indices(f, "cache", p, index, nd, shape) < 0)) ||
         !(dx = new_result(f, nd, PyArray_DIMS(x), batched && is_channels_last(x))))
         return frame_return(f, NULL);
     if (PyArray_SIZE(dx) > 0) {
@@ -154,7 +181,7 @@ static PyObject *run_backward(struct frame *f, int average, struct cnn_pool *p, 
         find_strides(dx, rank, p->x);
         void *const of_max[] = {PyArray_DATA(dy), index ? PyArray_DATA(index) : NULL, PyArray_DATA(dx)};
         void *const of_average[] = {PyArray_DATA(dy), PyArray_DATA(dx)};
-        if (run_entry(f, average ? CNN_avg_pool_backward : CNN_max_pool_backward, p, average ? of_average : of_max, pool_work(p) * 2) < 0)
+        if (run_entry(f, average ? CNN_avg_pool_backward : taps ? CNN_max_pool_taps_backward : CNN_max_pool_backward, p, average ? of_average : of_max, pool_work(p) * 2) < 0)
             return frame_return(f, NULL);
     }
     return deliver(f, dx, Py_None);
@@ -178,14 +205,15 @@ static PyObject *pool_forward(PyObject *module, PyObject *const *args, Py_ssize_
     struct options o = {0};
     struct cnn_pool p;
     PyArrayObject *x;
-    int indices, average;
+    int average;
+    long indices;
     if (read_rank(&f, args, n, 10, 0, &o, &average) < 0)
         return NULL;
     const struct array_row rows[] = {{"x", args[2], &x, 0}};
-    if (read_arrays(&f, rows, 1) < 0 || read_options(&f, args + 3, &o) < 0 || read_bool(&f, "return_indices", args[9], &indices) < 0 ||
+    if (read_arrays(&f, rows, 1) < 0 || read_options(&f, args + 3, &o) < 0 || read_long(&f, "return_indices", args[9], NOTHING, TAPS, &indices) < 0 ||
         find_geometry(&f, &o, x, &p) < 0)
         return frame_return(&f, NULL);
-    return run_forward(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, x, o.rank, indices);
+    return run_forward(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, x, o.rank, (int)indices);
 }
 
 /* pool_backward(rank, average, dy, x, index, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad) -> dx */
@@ -241,14 +269,14 @@ static PyObject *adaptive_pool_forward(PyObject *module, PyObject *const *args, 
     struct frame f = {.function = "adaptive_pool_forward"};
     struct cnn_pool p;
     PyArrayObject *x;
-    long rank;
-    int average, indices;
+    long rank, indices;
+    int average;
     if (read_name(&f, args, n, 6, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
         return NULL;
     const struct array_row rows[] = {{"x", args[3], &x, 0}};
-    if (read_arrays(&f, rows, 1) < 0 || read_bool(&f, "return_indices", args[5], &indices) < 0 || find_adaptive(&f, args[4], x, (int)rank, &p) < 0)
+    if (read_arrays(&f, rows, 1) < 0 || read_long(&f, "return_indices", args[5], NOTHING, TAPS, &indices) < 0 || find_adaptive(&f, args[4], x, (int)rank, &p) < 0)
         return frame_return(&f, NULL);
-    return run_forward(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, x, (int)rank, indices);
+    return run_forward(&f, average ? CNN_avg_pool_forward : CNN_max_pool_forward, &p, x, (int)rank, (int)indices);
 }
 
 /* adaptive_pool_backward(name, rank, average, dy, x, index, output_size) -> dx */

@@ -5,8 +5,9 @@
  *     average  y[p] = (sum of x over W(p)) / D(p);  dx[h] = sum over p with h in W(p) of dy[p] / D(p)
  *              D counts the window's cells in [-before, in + after) with count_include_pad, else those in [0, in)
  *
- * x[N][C][in], y[N][C][out] of any strides; index[N][C][out] is int64 in C order, flat in the input's spatial plane. The
- * loops below have channels as neighbours in memory; other orders come here plane by plane (planes.h). Forward and backward
+ * x[N][C][in], y[N][C][out] of any strides; index[N][C][out] is int64 in C order, flat in the input's spatial plane. What a
+ * backward pass needs and no caller sees is a byte a window instead, its tap. The loops
+ * below have channels as neighbours in memory; other orders come here plane by plane (planes.h). Forward and backward
  * overwrite. Source: mathematics 2.6. */
 #include "ops.h"
 #include "pool.h"
@@ -21,19 +22,19 @@ struct pool {
     const struct cnn_pool *p;
     const real *x;
     real *y;
-    int64_t *index;
+    struct winners won;
     const struct column *columns;
     real *scratch; /* of averages: two rows a worker */
 };
 
 static size_t columns_bytes(const struct cnn_pool *p) { return (size_t)round_up(p->out[2] * (long)sizeof(struct column), 64); }
 
-static struct pool start(const struct cnn_pool *p, const real *x, real *y, int64_t *index, char *scratch)
+static struct pool start(const struct cnn_pool *p, const real *x, real *y, struct winners won, char *scratch)
 {
     struct column *columns = (struct column *)scratch;
     for (long w = 0; w < p->out[2]; w++)
         columns[w] = (struct column){taps_inside(p, 2, w), divisor(p, 2, w)};
-    return (struct pool){p, x, y, index, columns, (real *)(scratch + columns_bytes(p))};
+    return (struct pool){p, x, y, won, columns, (real *)(scratch + columns_bytes(p))};
 }
 
 static long rows_of(const struct cnn_pool *p, const long cells[3]) { return p->n * cells[0] * cells[1]; }
@@ -148,7 +149,7 @@ static void max_row(void *context, long row, int worker)
     const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], room = taps_room(p);
     struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
     const real *image = s->x + n * p->x[0];
-    bits *taps = s->index ? (bits *)((char *)s->scratch + (size_t)worker * taps_bytes(p)) : NULL;
+    bits *taps = s->won.index || s->won.tap ? (bits *)((char *)s->scratch + (size_t)worker * taps_bytes(p)) : NULL;
     for (long w = 0; w < p->out[2]; w++) {
         r[2] = s->columns[w].taps;
         real *y = s->y + n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4];
@@ -166,15 +167,20 @@ static void max_row(void *context, long row, int worker)
         if (whole < p->c)
             max_near(&cells, image + whole, p->c - whole, y + whole, tap ? tap + whole : NULL);
     }
-    if (taps)
-        store_indices(s, taps, room, r[0], r[1], s->index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2]);
+    if (s->won.index)
+        store_indices(s, taps, room, r[0], r[1], s->won.index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2]);
+    for (long w = 0; s->won.tap && w < p->out[2]; w++) {
+        uint8_t *to = s->won.tap + (row * p->out[2] + w) * s->won.pitch;
+        for (long c = 0; c < p->c; c++)
+            to[c] = (uint8_t)taps[w * room + c];
+    }
 }
 
 static size_t max_scratch(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)workers * taps_bytes(p); }
 
-static void max_forward(const struct cnn_pool *p, const real *x, real *y, int64_t *index, struct cnn_run *run)
+static void max_forward(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run)
 {
-    const struct pool s = start(p, x, y, index, run->scratch);
+    const struct pool s = start(p, x, y, won, run->scratch);
     cnn_parallel_for(run, rows_of(p, p->out), work_of(p), max_row, (void *)&s);
 }
 
@@ -192,6 +198,21 @@ static void zero_cells(const struct cnn_pool *p, int dense, long first, long las
         memset(image + place_of(p, dense, i), 0, (size_t)channels * sizeof(real));
 }
 
+/* Cells of a plane follow each other at one distance. */
+static int dense_plane(const struct cnn_pool *p)
+{
+    return (p->in[1] == 1 || p->x[3] == p->in[2] * p->x[4]) && (p->in[0] == 1 || p->x[2] == p->in[1] * p->in[2] * p->x[4]);
+}
+
+/* Every cell lies in just one window. */
+static int covers(const struct cnn_pool *p)
+{
+    for (int a = 0; a < 3; a++)
+        if (p->adaptive || p->window[a] != p->stride[a] || p->dilation[a] != 1 || p->before[a] != 0 || p->out[a] * p->stride[a] < p->in[a])
+            return 0;
+    return 1;
+}
+
 /* Gradients of one image's channels go back in scan order of the outputs. Cells of dx are zeroed shortly before they are needed. */
 static void max_backward_channels(void *context, long block, int worker)
 {
@@ -199,14 +220,14 @@ static void max_backward_channels(void *context, long block, int worker)
     const struct pool *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
     const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
-    const int dense = (p->in[1] == 1 || p->x[3] == p->in[2] * p->x[4]) && (p->in[0] == 1 || p->x[2] == p->in[1] * p->in[2] * p->x[4]);
+    const int dense = dense_plane(p);
     const long plane = p->out[0] * p->out[1] * p->out[2], cells = p->in[0] * p->in[1] * p->in[2];
     real *image = s->y + n * p->x[0] + begin;
     long zeroed = 0;
     for (long d = 0; d < p->out[0]; d++)
         for (long h = 0; h < p->out[1]; h++) {
             const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + begin;
-            const int64_t *row = s->index + (n * p->c + begin) * plane + (d * p->out[1] + h) * p->out[2];
+            const int64_t *row = s->won.index + (n * p->c + begin) * plane + (d * p->out[1] + h) * p->out[2];
             const struct range rd = taps_inside(p, 0, d), rh = taps_inside(p, 1, h);
             const long reach = ((rd.first + (rd.end - 1) * p->dilation[0]) * p->in[1] + rh.first + (rh.end - 1) * p->dilation[1] + 1) * p->in[2];
             zero_cells(p, dense, zeroed, reach, channels, image);
@@ -225,11 +246,101 @@ static void max_backward_channels(void *context, long block, int worker)
     zero_cells(p, dense, zeroed, cells, channels, image);
 }
 
-static void max_backward(const struct cnn_pool *p, const real *dy, real *dx, int64_t *index, struct cnn_run *run)
+static void max_backward(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run)
 {
-    struct pool s = {.p = p, .x = dy, .y = dx, .index = index};
+    struct pool s = {.p = p, .x = dy, .y = dx, .won = won};
     const double work = (double)(p->n * p->c) * (double)(p->in[0] * p->in[1] * p->in[2]) * 0.5;
     cnn_parallel_for(run, p->n * divide_up(p->c, SHARE), work, max_backward_channels, &s);
+}
+
+/* Gradients of one image's channels by their windows' taps: every cell of a window adds dy where its tap won. A tap beyond the
+ * window, which no forward writes, adds nothing. */
+ALWAYS_INLINE void add_where(real *to, vec dy, mask tap, bits k, long valid, int covered)
+{
+    vec share = (vec)((tap == (mask){0} + k) & (mask)dy);
+    if (!covered)
+        share = vec_get(to, valid) + share;
+    vec_put(to, share, valid);
+}
+
+ALWAYS_INLINE mask taps_of(const uint8_t *tap, long valid)
+{
+    mask m = {0};
+    for (long v = 0; v < valid; v++)
+        m[v] = tap[v];
+    return m;
+}
+
+ALWAYS_INLINE mask taps_of_all(const uint8_t *tap)
+{
+    typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+    return __builtin_convertvector(*(const bytes *)tap, mask);
+}
+
+enum { COMPARED = 16 }; /* windows of more cells are not searched for the one that won */
+
+/* dy of one window goes to the cells of its channels' taps. */
+static void add_window(const struct cnn_pool *p, const struct range r[3], const real *dy, const uint8_t *tap, long channels, int covered, real *image)
+{
+    const long whole = channels / LANES * LANES;
+    struct cells cells;
+    if ((r[0].end - r[0].begin) * (r[1].end - r[1].begin) * (r[2].end - r[2].begin) <= COMPARED) {
+        find_cells(p, r, &cells);
+        for (long c = 0; c < whole; c += LANES) {
+            const vec g = vec_load(dy + c);
+            const mask t = taps_of_all(tap + c);
+            for (long i = 0; i < cells.count; i++)
+                add_where(image + cells.at[i] + c, g, t, cells.tap[i], LANES, covered);
+        }
+        for (long i = 0; whole < channels && i < cells.count; i++)
+            add_where(image + cells.at[i] + whole, vec_get(dy + whole, channels - whole), taps_of(tap + whole, channels - whole), cells.tap[i], channels - whole, covered);
+        return;
+    }
+    long at[TABLE];
+    for (long t = 0; t < TABLE; t++)
+        at[t] = -1; /* taps that the window lacks */
+    for (long d = r[0].begin; d < r[0].end; d++)
+        for (long h = r[1].begin; h < r[1].end; h++)
+            for (long w = r[2].begin; w < r[2].end; w++)
+                at[(d * p->window[1] + h) * p->window[2] + w] = cell_at(p, r, d, h, w);
+    for (long c = 0; c < channels; c++)
+        if (at[tap[c]] >= 0)
+            image[at[tap[c]] + c] += dy[c];
+}
+
+static void taps_backward_channels(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct pool *s = context; /* x is dy, y is dx */
+    const struct cnn_pool *p = s->p;
+    const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
+    const long plane = p->out[0] * p->out[1] * p->out[2], cells = p->in[0] * p->in[1] * p->in[2];
+    const int dense = dense_plane(p), covered = covers(p) && p->window[0] * p->window[1] * p->window[2] <= COMPARED;
+    real *image = s->y + n * p->x[0] + begin;
+    long zeroed = covered ? cells : 0;
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++) {
+            const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + begin;
+            const uint8_t *row = s->won.tap + (n * plane + (d * p->out[1] + h) * p->out[2]) * s->won.pitch + begin;
+            struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
+            if (!covered) {
+                const long reach = ((r[0].first + (r[0].end - 1) * p->dilation[0]) * p->in[1] + r[1].first + (r[1].end - 1) * p->dilation[1] + 1) * p->in[2];
+                zero_cells(p, dense, zeroed, reach, channels, image);
+                zeroed = max_long(zeroed, reach);
+            }
+            for (long w = 0; w < p->out[2]; w++) {
+                r[2] = taps_inside(p, 2, w);
+                add_window(p, r, dy + w * p->y[4], row + w * s->won.pitch, channels, covered, image);
+            }
+        }
+    zero_cells(p, dense, zeroed, cells, channels, image);
+}
+
+static void taps_backward(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run)
+{
+    struct pool s = {.p = p, .x = dy, .y = dx, .won = won};
+    const double work = (double)(p->n * p->c) * (double)(p->in[0] * p->in[1] * p->in[2]) * 0.5;
+    cnn_parallel_for(run, p->n * divide_up(p->c, SHARE), work, taps_backward_channels, &s);
 }
 
 static size_t no_scratch(const struct cnn_pool *p, int workers)
@@ -302,10 +413,10 @@ static void average_row(void *context, long row, int worker)
 
 static size_t row_scratch(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)(2 * row_room(p) * workers) * sizeof(real); }
 
-static void average_forward(const struct cnn_pool *p, const real *x, real *y, int64_t *index, struct cnn_run *run)
+static void average_forward(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run)
 {
-    (void)index;
-    const struct pool s = start(p, x, y, NULL, run->scratch);
+    (void)won;
+    const struct pool s = start(p, x, y, (struct winners){0}, run->scratch);
     cnn_parallel_for(run, rows_of(p, p->out), work_of(p), average_row, (void *)&s);
 }
 
@@ -348,10 +459,10 @@ static void average_backward_row(void *context, long row, int worker)
     store_row(dx, p->in[2], channels, p->x[4], s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
 }
 
-static void average_backward(const struct cnn_pool *p, const real *dy, real *dx, int64_t *index, struct cnn_run *run)
+static void average_backward(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run)
 {
-    (void)index;
-    const struct pool s = start(p, dy, dx, NULL, run->scratch);
+    (void)won;
+    const struct pool s = start(p, dy, dx, (struct winners){0}, run->scratch);
     cnn_parallel_for(run, rows_of(p, p->in), work_of(p), average_backward_row, (void *)&s);
 }
 
@@ -365,7 +476,11 @@ static void average_backward(const struct cnn_pool *p, const real *dy, real *dx,
     {                                                                                                       \
         FN(pool_run)(problem, function, scratch, from_input, arrays_from, arrays_to, arrays_index, run);    \
     }
-POOL(max_pool_forward, max_forward, max_scratch, 1, array[0], array[1], array[2])
-POOL(max_pool_backward, max_backward, no_scratch, 0, array[0], array[2], array[1])
-POOL(avg_pool_forward, average_forward, row_scratch, 1, array[0], array[1], NULL)
-POOL(avg_pool_backward, average_backward, row_scratch, 0, array[0], array[1], NULL)
+#define INDEX(a) ((struct winners){.index = a})
+#define TAPS(a) ((struct winners){.tap = a, .pitch = ((const struct cnn_pool *)problem)->c})
+POOL(max_pool_forward, max_forward, max_scratch, 1, array[0], array[1], INDEX(array[2]))
+POOL(max_pool_backward, max_backward, no_scratch, 0, array[0], array[2], INDEX(array[1]))
+POOL(max_pool_taps_forward, max_forward, max_scratch, 1, array[0], array[1], TAPS(array[2]))
+POOL(max_pool_taps_backward, taps_backward, no_scratch, 0, array[0], array[2], TAPS(array[1]))
+POOL(avg_pool_forward, average_forward, row_scratch, 1, array[0], array[1], INDEX(NULL))
+POOL(avg_pool_backward, average_backward, row_scratch, 0, array[0], array[1], INDEX(NULL))

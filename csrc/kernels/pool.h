@@ -46,13 +46,21 @@ ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long
     *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
 }
 
+/* Where the cell that won stands. index[N][C][out], flat in the input's plane; or tap[N][out][pitch], its number in the window,
+ * channels innermost whatever the images' memory order. One of them, or none. */
+struct winners {
+    int64_t *index;
+    uint8_t *tap;
+    long pitch;
+};
+
 /* A pool, or its gradient, over channels that are neighbours in memory, and its scratch. */
-typedef void pool_function(const struct cnn_pool *p, const real *from, real *to, int64_t *index, struct cnn_run *run);
+typedef void pool_function(const struct cnn_pool *p, const real *from, real *to, struct winners won, struct cnn_run *run);
 typedef size_t pool_scratch_function(const struct cnn_pool *p, int workers);
 
 /* Runs it for any memory order; from_input: x to y, else dy to dx. */
 size_t FN(pool_scratch)(const struct cnn_pool *p, pool_scratch_function *scratch, int from_input, int workers);
 void FN(pool_run)(const struct cnn_pool *p, pool_function *function, pool_scratch_function *scratch, int from_input, const real *from, real *to,
-                  int64_t *index, struct cnn_run *run);
+                  struct winners won, struct cnn_run *run);
 
 #endif

@@ -76,9 +76,9 @@ static double work_of(const struct cnn_pool *p)
     return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]);
 }
 
-static void lp_forward(const struct cnn_pool *p, const real *x, real *y, int64_t *index, struct cnn_run *run)
+static void lp_forward(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run)
 {
-    (void)index;
+    (void)won;
     struct lp s = {.p = p, .x = x, .to = y};
     cnn_parallel_for(run, p->n * p->out[0] * p->out[1], work_of(p), lp_row, &s);
 }
@@ -93,7 +93,7 @@ size_t FN(lp_pool_forward_scratch)(const void *problem, int workers) { return FN
 
 void FN(lp_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    FN(pool_run)(problem, lp_forward, no_scratch, 1, array[0], array[1], NULL, run);
+    FN(pool_run)(problem, lp_forward, no_scratch, 1, array[0], array[1], (struct winners){0}, run);
 }
 
 /* A vector of channels of one image; its windows in scan order. */

@@ -6,7 +6,7 @@ struct pool_planes {
     const struct cnn_pool *p;
     pool_function *function;
     int from_input;
-    int64_t *index;
+    struct winners won;
 };
 
 /* The pool of a few channels of one image. */
@@ -23,7 +23,13 @@ static void compute(const struct planes *s, long n, long c, long channels, const
 {
     const struct pool_planes *q = s->context;
     const struct cnn_pool part = part_of(q->p, channels);
-    q->function(&part, from, to, q->index ? q->index + (n * s->c + c) * plane_cells(q->p->out) : NULL, run);
+    const long cells = plane_cells(q->p->out);
+    struct winners won = q->won;
+    if (won.index)
+        won.index += (n * s->c + c) * cells;
+    if (won.tap)
+        won.tap += n * cells * won.pitch + c;
+    q->function(&part, from, to, won, run);
 }
 
 static struct planes describe(const struct pool_planes *q, pool_scratch_function *scratch)
@@ -42,19 +48,19 @@ size_t FN(pool_scratch)(const struct cnn_pool *p, pool_scratch_function *scratch
 {
     if (together(p))
         return scratch(p, workers);
-    const struct pool_planes q = {p, NULL, from_input, NULL};
+    const struct pool_planes q = {.p = p, .from_input = from_input};
     const struct planes s = describe(&q, scratch);
     return FN(planes_scratch)(&s, workers);
 }
 
 void FN(pool_run)(const struct cnn_pool *p, pool_function *function, pool_scratch_function *scratch, int from_input, const real *from, real *to,
-                  int64_t *index, struct cnn_run *run)
+                  struct winners won, struct cnn_run *run)
 {
     if (together(p)) {
-        function(p, from, to, index, run);
+        function(p, from, to, won, run);
         return;
     }
-    const struct pool_planes q = {p, function, from_input, index};
+    const struct pool_planes q = {p, function, from_input, won};
     struct planes s = describe(&q, scratch);
     s.x = from, s.y = to;
     FN(planes_run)(&s, run);

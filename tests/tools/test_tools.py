@@ -11,7 +11,7 @@ from cnnpy.models import lenet5
 def test_summary_counts():
     s = tools.summary(lenet5(rng=0), (1, 28, 28))
     assert s.parameters == 61_706 and s.macs == 416_520 and len(s.rows) == 12
-    assert s.rows[0] == ("0", "Conv2d", (6, 28, 28), 156, 117_600)
+    assert s.rows[0] == ("0", "Conv2d", (6, 28, 28), 156, 117_600, 4 * 6 * 28 * 28)
     assert "416,520" in str(s) and "<table>" in s._repr_html_()
     model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2, bias=False))
     assert tools.summary(model, (4, 10, 10)).macs == 8 * 2 * 9 * 64 and model.training
