@@ -1,6 +1,7 @@
 """Networks as ONNX files: the calls that a forward pass makes, each as the node of the standard that means the same."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 
@@ -131,6 +132,7 @@ def export_onnx(model, path, x, *, dynamic_batch=True):
     if isinstance(x, tuple) and all(isinstance(n, (int, np.integer)) for n in x):
         x = np.zeros(x, dtype)
     x = np.asarray(x)
+    value: Any
     if x.dtype.kind in "iu":
         value, x_type = np.ascontiguousarray(x, np.int64), onnx.TensorProto.INT64
     else:

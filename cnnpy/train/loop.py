@@ -211,7 +211,7 @@ def _begin_together(trainer, epochs):
     """All ranks train the same model from the same weights for the same number of steps, or all raise."""
     model, reducer = trainer.model, trainer.reducer
     reducer.step = trainer.step
-    plan = [[name, list(p.shape), str(p.dtype)] for name, p in model.named_parameters()]
+    plan: list = [[name, list(p.shape), str(p.dtype)] for name, p in model.named_parameters()]
     plan += [type(trainer.optimizer).__name__, len(trainer.loader), trainer.epoch, trainer.step, trainer.loader.position, epochs]
     reducer.agree("the model or the number of steps", plan)
     reducer.broadcast([*(p._data for p in model.parameters()), *model.buffers()])

@@ -184,25 +184,7 @@ static void max_forward(const struct cnn_pool *p, const real *x, real *y, struct
     cnn_parallel_for(run, rows_of(p, p->out), work_of(p), max_row, (void *)&s);
 }
 
-enum { SHARE = 64, LINE = 64 / (int)sizeof(real) }; /* channels of an image whose gradients go back in one block, and in one cache line */
-
-/* Of the flat plane's cell i: where its channels begin. dense: cells follow each other at one distance. */
-ALWAYS_INLINE long place_of(const struct cnn_pool *p, int dense, long i)
-{
-    return dense ? i * p->x[4] : i / p->in[2] / p->in[1] * p->x[2] + i / p->in[2] % p->in[1] * p->x[3] + i % p->in[2] * p->x[4];
-}
-
-static void zero_cells(const struct cnn_pool *p, int dense, long first, long last, long channels, real *image)
-{
-    for (long i = first; i < last; i++)
-        memset(image + place_of(p, dense, i), 0, (size_t)channels * sizeof(real));
-}
-
-/* Cells of a plane follow each other at one distance. */
-static int dense_plane(const struct cnn_pool *p)
-{
-    return (p->in[1] == 1 || p->x[3] == p->in[2] * p->x[4]) && (p->in[0] == 1 || p->x[2] == p->in[1] * p->in[2] * p->x[4]);
-}
+enum { LINE = 64 / (int)sizeof(real) }; /* reals of a cache line */
 
 /* Every cell lies in just one window. */
 static int covers(const struct cnn_pool *p)
@@ -228,8 +210,8 @@ static void max_backward_channels(void *context, long block, int worker)
         for (long h = 0; h < p->out[1]; h++) {
             const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + begin;
             const int64_t *row = s->won.index + (n * p->c + begin) * plane + (d * p->out[1] + h) * p->out[2];
-            const struct range rd = taps_inside(p, 0, d), rh = taps_inside(p, 1, h);
-            const long reach = ((rd.first + (rd.end - 1) * p->dilation[0]) * p->in[1] + rh.first + (rh.end - 1) * p->dilation[1] + 1) * p->in[2];
+            const struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
+            const long reach = reach_of(p, r);
             zero_cells(p, dense, zeroed, reach, channels, image);
             zeroed = max_long(zeroed, reach);
             for (long c0 = 0; c0 < channels; c0 += LINE) /* the cells of a line, before the next */
@@ -324,7 +306,7 @@ static void taps_backward_channels(void *context, long block, int worker)
             const uint8_t *row = s->won.tap + (n * plane + (d * p->out[1] + h) * p->out[2]) * s->won.pitch + begin;
             struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
             if (!covered) {
-                const long reach = ((r[0].first + (r[0].end - 1) * p->dilation[0]) * p->in[1] + r[1].first + (r[1].end - 1) * p->dilation[1] + 1) * p->in[2];
+                const long reach = reach_of(p, r);
                 zero_cells(p, dense, zeroed, reach, channels, image);
                 zeroed = max_long(zeroed, reach);
             }

@@ -46,6 +46,32 @@ ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long
     *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
 }
 
+enum { SHARE = 64 }; /* channels of an image whose gradients go back in one block */
+
+/* Of the flat plane's cell i: where its channels begin. dense: cells follow each other at one distance. */
+ALWAYS_INLINE long place_of(const struct cnn_pool *p, int dense, long i)
+{
+    return dense ? i * p->x[4] : i / p->in[2] / p->in[1] * p->x[2] + i / p->in[2] % p->in[1] * p->x[3] + i % p->in[2] * p->x[4];
+}
+
+ALWAYS_INLINE void zero_cells(const struct cnn_pool *p, int dense, long first, long last, long channels, real *image)
+{
+    for (long i = first; i < last; i++)
+        memset(image + place_of(p, dense, i), 0, (size_t)channels * sizeof(real));
+}
+
+/* Cells of a plane follow each other at one distance. */
+ALWAYS_INLINE int dense_plane(const struct cnn_pool *p)
+{
+    return (p->in[1] == 1 || p->x[3] == p->in[2] * p->x[4]) && (p->in[0] == 1 || p->x[2] == p->in[1] * p->in[2] * p->x[4]);
+}
+
+/* The flat plane's cells before this one have got all that windows of output row (d, h) and earlier ones reach. */
+ALWAYS_INLINE long reach_of(const struct cnn_pool *p, const struct range r[3])
+{
+    return ((r[0].first + (r[0].end - 1) * p->dilation[0]) * p->in[1] + r[1].first + (r[1].end - 1) * p->dilation[1] + 1) * p->in[2];
+}
+
 /* Where the cell that won stands. index[N][C][out], flat in the input's plane; or tap[N][out][pitch], its number in the window,
  * channels innermost whatever the images' memory order. One of them, or none. */
 struct winners {

@@ -96,37 +96,50 @@ void FN(lp_pool_forward)(const void *problem, void *const *array, struct cnn_run
     FN(pool_run)(problem, lp_forward, no_scratch, 1, array[0], array[1], (struct winners){0}, run);
 }
 
-/* A vector of channels of one image; its windows in scan order. */
+/* One vector of channels of one window: every cell adds its share of dy. */
+ALWAYS_INLINE void lp_add(const struct cnn_pool *p, const struct range r[3], const real *x_image, const real *y, const real *dy, long valid, real weight, real *dx_image)
+{
+    const real q = (real)p->norm;
+    const vec result = vec_get(y, valid), factor = vec_get(dy, valid) * vec_fill(weight) / power(result, q - 1);
+    for (long i = r[0].begin; i < r[0].end; i++)
+        for (long j = r[1].begin; j < r[1].end; j++)
+            for (long k = r[2].begin; k < r[2].end; k++) {
+                const long cell = (r[0].first + i) * p->x[2] + (r[1].first + j) * p->x[3] + (r[2].first + k) * p->x[4];
+                const vec x = vec_get(x_image + cell, valid), size = power(vec_abs(x), q - 1);
+                const vec slope = vec_select(x == 0, (vec){0}, (vec)((mask)size ^ vec_sign(x)));
+                const vec g = vec_select(result == 0, (vec){0}, factor * slope);
+                vec_put(dx_image + cell, vec_get(dx_image + cell, valid) + g, valid);
+            }
+}
+
+/* Some channels of one image; windows in scan order. Cells of dx are zeroed shortly before they are needed. */
 static void lp_backward_channels(void *context, long block, int worker)
 {
     (void)worker;
     const struct lp *s = context;
     const struct cnn_pool *p = s->p;
-    const long groups = divide_up(p->c, LANES), n = block / groups, c = block % groups * LANES, valid = min_long(LANES, p->c - c);
-    const real q = (real)p->norm;
-    real *dx = s->to + n * p->x[0] + c;
-    for (long d = 0; d < p->in[0]; d++)
-        for (long h = 0; h < p->in[1]; h++)
-            for (long w = 0; w < p->in[2]; w++)
-                vec_put(dx + d * p->x[2] + h * p->x[3] + w * p->x[4], (vec){0}, valid);
+    const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
+    const long whole = channels / LANES * LANES, cells = p->in[0] * p->in[1] * p->in[2];
+    const int dense = dense_plane(p);
+    const real *x = s->x + n * p->x[0] + begin;
+    real *dx = s->to + n * p->x[0] + begin;
+    long zeroed = 0;
     for (long d = 0; d < p->out[0]; d++)
-        for (long h = 0; h < p->out[1]; h++)
+        for (long h = 0; h < p->out[1]; h++) {
+            struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
+            zero_cells(p, dense, zeroed, reach_of(p, r), channels, dx);
+            zeroed = max_long(zeroed, reach_of(p, r));
             for (long w = 0; w < p->out[2]; w++) {
-                const struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h), taps_inside(p, 2, w)};
-                const long at = n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4] + c;
-                const vec y = vec_get(s->y + at, valid);
-                const vec factor = vec_get(s->dy + at, valid) * vec_fill(share(p, r)) / power(y, q - 1);
-                for (long i = r[0].begin; i < r[0].end; i++)
-                    for (long j = r[1].begin; j < r[1].end; j++)
-                        for (long k = r[2].begin; k < r[2].end; k++) {
-                            const long cell = (r[0].first + i) * p->x[2] + (r[1].first + j) * p->x[3] + (r[2].first + k) * p->x[4];
-                            const vec x = vec_get(s->x + n * p->x[0] + c + cell, valid);
-                            const vec size = power(vec_abs(x), q - 1);
-                            const vec slope = vec_select(x == 0, (vec){0}, (vec)((mask)size ^ vec_sign(x)));
-                            const vec g = vec_select(y == 0, (vec){0}, factor * slope);
-                            vec_put(dx + cell, vec_get(dx + cell, valid) + g, valid);
-                        }
+                r[2] = taps_inside(p, 2, w);
+                const long at = n * p->y[0] + d * p->y[2] + h * p->y[3] + w * p->y[4] + begin;
+                const real weight = share(p, r);
+                for (long c = 0; c < whole; c += LANES)
+                    lp_add(p, r, x + c, s->y + at + c, s->dy + at + c, LANES, weight, dx + c);
+                if (whole < channels)
+                    lp_add(p, r, x + whole, s->y + at + whole, s->dy + at + whole, channels - whole, weight, dx + whole);
             }
+        }
+    zero_cells(p, dense, zeroed, cells, channels, dx);
 }
 
 size_t FN(lp_pool_backward_scratch)(const void *problem, int workers)
@@ -138,7 +151,7 @@ size_t FN(lp_pool_backward_scratch)(const void *problem, int workers)
 void FN(lp_pool_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     struct lp s = {.p = problem, .dy = array[0], .x = array[1], .y = array[2], .to = array[3]};
-    cnn_parallel_for(run, s.p->n * divide_up(s.p->c, LANES), 2 * work_of(s.p), lp_backward_channels, &s);
+    cnn_parallel_for(run, s.p->n * divide_up(s.p->c, SHARE), 2 * work_of(s.p), lp_backward_channels, &s);
 }
 
 struct unpool {
