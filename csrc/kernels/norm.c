@@ -94,49 +94,38 @@ static long first_of(const struct rows *s, long set)
     return scattered(s) ? n * s->p->c * s->p->s + g * s->channels : set * s->length;
 }
 
+/* to[c * to_step + r] = from[r * from_step + c] */
+static void turn(const real *from, long from_step, long rows, long columns, real *to, long to_step)
+{
+    for (long c0 = 0; c0 < columns; c0 += LANES) {
+        long r = 0;
+        for (; c0 + LANES <= columns && r + LANES <= rows; r += LANES) {
+            vec v[LANES];
+            for (int j = 0; j < LANES; j++)
+                v[j] = vec_load(from + (r + j) * from_step + c0);
+            transpose(v);
+            for (int j = 0; j < LANES; j++)
+                vec_store(to + (c0 + j) * to_step + r, v[j]);
+        }
+        for (; r < rows; r++)
+            for (long c = c0; c < min_long(columns, c0 + LANES); c++)
+                to[c * to_step + r] = from[r * from_step + c];
+    }
+}
+
 static const real *read_set(const struct rows *s, const real *x, long set, real *room)
 {
     const real *from = x + first_of(s, set);
     if (!scattered(s))
         return from;
-    const long cells = s->p->s, pitch = s->p->c;
-    for (long c0 = 0; c0 < s->channels; c0 += LANES) {
-        long i = 0;
-        for (; c0 + LANES <= s->channels && i + LANES <= cells; i += LANES) {
-            vec v[LANES];
-            for (int j = 0; j < LANES; j++)
-                v[j] = vec_load(from + (i + j) * pitch + c0);
-            transpose(v);
-            for (int j = 0; j < LANES; j++)
-                vec_store(room + (c0 + j) * cells + i, v[j]);
-        }
-        for (; i < cells; i++)
-            for (long c = c0; c < min_long(s->channels, c0 + LANES); c++)
-                room[c * cells + i] = from[i * pitch + c];
-    }
+    turn(from, s->p->c, s->p->s, s->channels, room, s->p->s);
     return room;
 }
 
 static void write_set(const struct rows *s, const real *from, long set, real *y)
 {
-    real *to = y + first_of(s, set);
-    if (!scattered(s))
-        return;
-    const long cells = s->p->s, pitch = s->p->c;
-    for (long c0 = 0; c0 < s->channels; c0 += LANES) {
-        long i = 0;
-        for (; c0 + LANES <= s->channels && i + LANES <= cells; i += LANES) {
-            vec v[LANES];
-            for (int j = 0; j < LANES; j++)
-                v[j] = vec_load(from + (c0 + j) * cells + i);
-            transpose(v);
-            for (int j = 0; j < LANES; j++)
-                vec_store(to + (i + j) * pitch + c0, v[j]);
-        }
-        for (; i < cells; i++)
-            for (long c = c0; c < min_long(s->channels, c0 + LANES); c++)
-                to[i * pitch + c] = from[c * cells + i];
-    }
+    if (scattered(s))
+        turn(from, s->p->s, s->channels, s->p->s, y + first_of(s, set), s->p->c);
 }
 
 /* y = (x - mean) scale weight + bias over a set; runs of s cells share a channel. */
