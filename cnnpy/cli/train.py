@@ -106,7 +106,8 @@ def _train(args, reducer):
 
     _threads(args, reducer)
     first = reducer is None or reducer.rank == 0
-    folder = _folder(args)
+    # Rank 0 alone looks for a folder and fills it; where the others looked late, they would find its run and refuse it.
+    folder = _folder(args) if first or args.resume else Path(args.out or ".")
     whole = load_data(args.data, "train")
     channels, classes = whole.x.shape[1], whole.classes
     config = {"model": args.model, "num_classes": len(classes), "in_channels": channels, "data": args.data, "seed": args.seed}
