@@ -25,7 +25,8 @@ class Operation:
     ----------
     name : str
     arrays : tuple of str
-        Array arguments, in order. Those that may be None are in ``optional``.
+        Array arguments, in order. Those that may be None are in ``optional``; lists of arrays, or of tuples of arrays, are in ``nested``
+        with their depth.
     differentiable : tuple of str
         The arrays that have a gradient: the fields of ``Gradients``, the named tuple that backward returns.
     caches : bool
@@ -37,7 +38,8 @@ class Operation:
     def __init__(self, forward, arrays, *, constant=(), caches=False, fresh=True):
         names = arrays.split()
         self.name = forward.__name__
-        self.arrays = tuple(n.rstrip("?*") for n in names)
+        self.arrays = tuple(n.rstrip("?*[]") for n in names)
+        self.nested = {n.rstrip("?[]"): n.count("[]") for n in names if "[]" in n}
         self.optional = frozenset(n[:-1] for n in names if n.endswith("?"))
         self.variadic = names[-1].endswith("*")
         self.differentiable = tuple(n for n in self.arrays if n not in constant)
@@ -71,6 +73,11 @@ def operation(arrays, **description):
                 for a in options.values():
                     if isinstance(a, Tensor):
                         return _record(op, args, options)
+            for name, depth in op.nested.items():
+                place = op.arrays.index(name)
+                a = args[place] if place < len(args) else options.get(name)
+                if any(isinstance(leaf, Tensor) for leaf in _leaves(a, depth)):
+                    return _record(op, args, options)
             return forward(*args, **options)
 
         def backward(pair):
@@ -83,6 +90,22 @@ def operation(arrays, **description):
         return call
 
     return decorate
+
+
+def _leaves(a, depth):
+    """The arrays of a nested argument, in order; what is not a list or tuple where one belongs counts as one."""
+    if depth and isinstance(a, (list, tuple)):
+        for item in a:
+            yield from _leaves(item, depth - 1)
+    else:
+        yield a
+
+
+def _plain(a, depth=0):
+    """The argument with arrays in place of Tensors."""
+    if depth and isinstance(a, (list, tuple)):
+        return [_plain(item, depth - 1) for item in a]
+    return a._data if isinstance(a, Tensor) else a
 
 
 _state = threading.local()
@@ -118,11 +141,11 @@ class _Node:
     outputs: list
     __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "retained", "template", "versions")
 
-    def __init__(self, op, inputs, arrays, options, cache):
+    def __init__(self, op, inputs, names, arrays, options, cache):
         self.op = op
         self.inputs = inputs
+        self.names = names
         self.arrays = arrays
-        self.names = op.arrays if not op.variadic else op.arrays * len(inputs)
         self.options = options
         self.cache = cache
         self.number = next(_order)
@@ -163,7 +186,15 @@ class _Node:
         if op.caches:
             options = {**options, "cache": self.cache}
         result = op.backward(dy, *self.arrays, **options, needs=needs)
-        return result[0] if op.variadic else result
+        if op.variadic:
+            return result[0]
+        if not op.nested:
+            return result
+        flat = []
+        for name, gradient in zip(op.differentiable, result, strict=True):
+            count = self.names.count(name)
+            flat.extend([None] * count if gradient is None else _leaves(gradient, op.nested.get(name, 0)))
+        return flat
 
 
 def _flatten(result, to):
@@ -199,9 +230,15 @@ def _record(op, args, options):
         args = list(args[0])
     if options.get("out") is not None:
         raise TypeError(f"{op.name}: out= takes no part in recording; call it on arrays or inside no_grad()")
-    arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+    if op.nested:
+        arrays = [_plain(a, op.nested.get(n, 0)) for a, n in zip(args, op.arrays, strict=False)]
+        leaves = [(leaf, n) for a, n in zip(args, op.arrays, strict=False) for leaf in _leaves(a, op.nested.get(n, 0))]
+        inputs, names = [leaf for leaf, _ in leaves], tuple(n for _, n in leaves)
+    else:
+        arrays = [a._data if isinstance(a, Tensor) else a for a in args]
+        inputs, names = args, op.arrays if not op.variadic else op.arrays * len(args)
     given = (arrays,) if op.variadic else arrays
-    recording = not getattr(_state, "off", False) and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+    recording = not getattr(_state, "off", False) and any(isinstance(a, Tensor) and a.requires_grad for a in inputs)
     cache = None
     if recording and op.caches and not options.get("return_cache"):
         result, cache = op.forward(*given, **options, return_cache=True)
@@ -214,7 +251,7 @@ def _record(op, args, options):
         template = _flatten(result, found)
     tensors = [Tensor._of(a, recording) for a in found]
     if recording:
-        node = _Node(op, [a if isinstance(a, Tensor) else None for a in args], list(given), options, cache)
+        node = _Node(op, [a if isinstance(a, Tensor) else None for a in inputs], names, list(given), options, cache)
         node.template = template
         node.outputs = [(t.shape, t.dtype) for t in tensors]
         for i, t in enumerate(tensors):
@@ -419,8 +456,13 @@ class Tensor:
             return "(nothing recorded)"
         lines = []
         for node in _reachable(self._node):
-            given = ", ".join(f"{n}{np.shape(a)}" for n, a in zip(node.names, node.arrays, strict=False) if a is not None)
-            wanted = ", ".join(f"d{n}" for n, t in zip(node.names, node.inputs, strict=False) if t is not None and t.requires_grad)
+            arrays, nested = node.arrays, node.op.nested
+            names = node.op.arrays if not node.op.variadic else node.names
+            given = ", ".join(
+                f"{n}[{len(a)}]" if n in nested else f"{n}{np.shape(a)}" for n, a in zip(names, arrays, strict=False) if a is not None
+            )
+            asked = [n for n, t in zip(node.names, node.inputs, strict=False) if t is not None and t.requires_grad]
+            wanted = ", ".join(f"d{n}" for n in (dict.fromkeys(asked) if nested else asked))
             lines.append(f"{wanted} = {node.op.name}_backward(dy{node.outputs[0][0]}, {given})")
         return "\n".join(lines)
 

@@ -41,6 +41,13 @@ def _positive(text):
     return value
 
 
+def _share(text):
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
+
+
 def _rate(text):
     try:
         value = float(text)
@@ -77,6 +84,9 @@ def _parser():
         "--lr",
         type=_rate,
         help="learning rate at the start (default: 0.004, with sgd 0.05; on small colour images that of the network's recipe)",
+    )
+    train.add_argument(
+        "--weight-decay", type=_share, help="times the weights, added to their gradients (default: 0, or that of the recipe)"
     )
     train.add_argument(
         "--schedule",

@@ -46,6 +46,7 @@ def recipe_for(args, shape):
     if args.optimizer and args.optimizer != recipe["optimizer"]:
         recipe |= {"optimizer": args.optimizer, "lr": 0.05 if args.optimizer == "sgd" else 4e-3}
     given = {"lr": args.lr, "schedule": args.schedule, "batch_size": args.batch_size, "augment": args.augment}
+    given["weight_decay"] = args.weight_decay
     return recipe | {k: v for k, v in given.items() if v is not None}
 
 
@@ -115,7 +116,7 @@ def _train(args, reducer):
     model = build(args.model, **options_for(args.model, whole.x.shape[1:], len(classes)), rng=args.seed)
     recipe = recipe_for(args, whole.x.shape[1:])
     optimizer = _optimizer(recipe, model)
-    config |= {"epochs": args.epochs, **{k: recipe[k] for k in ("batch_size", "optimizer", "schedule", "augment")}}
+    config |= {"epochs": args.epochs, **{k: recipe[k] for k in ("batch_size", "optimizer", "schedule", "augment", "weight_decay")}}
     config |= {"lr": optimizer.lr, "ranks": 1 if reducer is None else reducer.size, "cnnpy": cnnpy.__version__}
     run = Run(folder, config)
     if args.resume:

@@ -34,6 +34,10 @@ from cnnpy.functional.pool import *  # noqa: F403
 from cnnpy.functional.pool import __all__ as _pool
 from cnnpy.functional.pool_more import *  # noqa: F403
 from cnnpy.functional.pool_more import __all__ as _pool_more
+from cnnpy.functional.recurrent import *  # noqa: F403
+from cnnpy.functional.recurrent import __all__ as _recurrent
+from cnnpy.functional.recurrent_cells import *  # noqa: F403
+from cnnpy.functional.recurrent_cells import __all__ as _recurrent_cells
 from cnnpy.functional.resize import *  # noqa: F403
 from cnnpy.functional.resize import __all__ as _resize
 
@@ -49,5 +53,7 @@ __all__ = [
     *_pad,
     *_pool,
     *_pool_more,
+    *_recurrent,
+    *_recurrent_cells,
     *_resize,
 ]

@@ -17,9 +17,13 @@ from cnnpy.nn.pad import *  # noqa: F403
 from cnnpy.nn.pad import __all__ as _pads
 from cnnpy.nn.pool import *  # noqa: F403
 from cnnpy.nn.pool import __all__ as _pools
+from cnnpy.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from cnnpy.nn.resize import Fold, PixelShuffle, PixelUnshuffle, Subsample, Unfold, Upsample
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -32,11 +36,14 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Fold",
+    "GRUCell",
+    "LSTMCell",
     "Linear",
     "Module",
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
+    "RNNCell",
     "Subsample",
     "Unfold",
     "Upsample",

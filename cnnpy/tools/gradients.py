@@ -7,6 +7,14 @@ from cnnpy.autograd import Tensor
 __all__ = ["gradcheck"]
 
 
+def _flat(result):
+    if isinstance(result, tuple):
+        for r in result:
+            yield from _flat(r)
+    else:
+        yield result
+
+
 def gradcheck(fn, *given, step=1e-6, entries=200, rng=0):
     """Compares gradients with central differences in float64.
 
@@ -16,7 +24,7 @@ def gradcheck(fn, *given, step=1e-6, entries=200, rng=0):
     Parameters
     ----------
     fn : callable
-        Takes Tensors, returns a Tensor or a tuple of Tensors.
+        Takes Tensors, returns a Tensor or a tuple of Tensors, perhaps of tuples.
     given : array_like
         Real arrays are differentiated, others passed on.
     step : float
@@ -44,8 +52,7 @@ def gradcheck(fn, *given, step=1e-6, entries=200, rng=0):
     def value(values, requires_grad=False):
         nonlocal weights
         tensors = [Tensor(v.copy(), requires_grad) if r else v for v, r in zip(values, real, strict=True)]
-        result = fn(*tensors)
-        results = [r for r in (result if isinstance(result, tuple) else (result,)) if isinstance(r, Tensor)]
+        results = [r for r in _flat(fn(*tensors)) if isinstance(r, Tensor)]
         if weights is None:
             weights = [rng.normal(size=r.shape) for r in results]
         total = None

@@ -62,6 +62,17 @@ struct cnn_pool {
     long x[5], y[5];
 };
 
+/* One layer of a recurrent network in one direction. x[n][t][inputs], y[n][t][outputs] with their strides of sample and time, features
+ * side by side; outputs = projected, or units without a projection. Rows are packed: step s holds the samples order[i] whose length is
+ * above s, longest first; sample n is at time s then, or at its length - 1 - s in reverse. */
+enum cnn_cell { CNN_RNN_TANH, CNN_RNN_RELU, CNN_LSTM, CNN_GRU };
+struct cnn_recurrent {
+    int cell, reverse;
+    long samples, steps, inputs, units, projected;
+    long packed; /* rows of all steps, the sum of the lengths */
+    long x[2], y[2];
+};
+
 /* Resizing: every axis by itself, y = A x. x[n][c][in], y[n][c][out]. */
 enum cnn_resize_mode { CNN_NEAREST, CNN_NEAREST_EXACT, CNN_LINEAR_RESIZE, CNN_CUBIC };
 struct cnn_resize {

@@ -47,13 +47,18 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                 }
             }
         } else {
+            /* Few row pointers live in registers. Of many there are more than registers: they are read again, lest vector registers hold them. */
+            const real *row[TILE_ROWS];
+            UNROLL for (long i = 0; i < rows; i++)
+                row[i] = t->a[i];
             for (long k = offset; k < offset + depth; k++, b += width) {
-                RELOAD; /* the row pointers: there are more of them than registers, and vector registers must not hold them */
+                if (rows > 8)
+                    RELOAD;
                 vec bv[TILE_VECTORS];
                 UNROLL for (int v = 0; v < vectors; v++)
                     bv[v] = vec_load(b + v * LANES);
                 UNROLL for (long i = 0; i < rows; i++) {
-                    const vec av = vec_fill(t->a[i][k]);
+                    const vec av = vec_fill(rows > 8 ? t->a[i][k] : row[i][k]);
                     UNROLL for (int v = 0; v < vectors; v++)
                         sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                 }

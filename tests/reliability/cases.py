@@ -433,6 +433,61 @@ def power(rng, dtype, integers=True, small=False):
     return (x,), {"exponent": int(rng.integers(1, 4))}
 
 
+def weight_set(rng, dtype, integers, gates, inputs, units, outputs, bias):
+    low = 2 if integers else 4
+    shapes = [(gates * units, inputs), (gates * units, outputs), (gates * units,), (gates * units,)]
+    return [numbers(rng, s, dtype, integers, -low, low) if len(s) == 2 or bias else None for s in shapes]
+
+
+def scaled(arrays, factor):
+    return [None if a is None else (a * factor).astype(a.dtype) for a in arrays]
+
+
+def recurrent(kind, gates):
+    """x, h0, c0 of an LSTM, then two sets of weights: two layers, two directions, or one of either and no second set."""
+
+    def make(rng, dtype, integers=True, small=False):
+        n, t = int(rng.choice([1, 2, 3, 5])), int(rng.integers(1, 4 if small else 7))
+        f, h = (int(v) for v in rng.integers(1, 4 if small else 40, 2))
+        form, projected = str(rng.choice(["one", "layers", "directions"])), kind == "lstm" and h > 1 and rng.integers(3) == 0
+        p = int(rng.integers(1, h)) if projected else h
+        sets, states = (1, 1) if form == "one" else (2, 2)
+        options = {"num_layers": 2 if form == "layers" else 1, "bidirectional": form == "directions", "batch_first": bool(rng.integers(2))}
+        if kind == "rnn":
+            options["nonlinearity"] = str(rng.choice(["tanh", "relu"]))
+        if kind == "lstm":
+            options["proj_size"] = p if projected else 0
+        if rng.integers(2):
+            options["lengths"] = [int(v) for v in rng.integers(1, t + 1, n)]
+        bias = bool(rng.integers(2))
+        weights = []
+        for k in range(2):
+            inputs = p if k and form == "layers" else f
+            group = weight_set(rng, dtype, False, gates, inputs, h, p, bias) if k < sets else [None] * 4
+            if kind == "lstm":
+                group.append(rng.normal(size=(p, h)).astype(dtype) if projected and k < sets else None)
+            weights += scaled(group, 1 / np.sqrt(h))
+        x = rng.normal(size=(n, t, f) if options["batch_first"] else (t, n, f)).astype(dtype)
+        given = bool(rng.integers(2))
+        initial = [rng.normal(size=(states, n, p)).astype(dtype) if given else None]
+        if kind == "lstm":
+            initial.append(rng.normal(size=(states, n, h)).astype(dtype) if given else None)
+        return (x, *initial, *weights), options
+
+    return make
+
+
+def one_step(kind, gates):
+    def make(rng, dtype, integers=True, small=False):
+        n, f, h = int(rng.integers(1, 5)), *(int(v) for v in rng.integers(1, 5 if small else 40, 2))
+        weights = scaled(weight_set(rng, dtype, False, gates, f, h, h, bool(rng.integers(2))), 1 / np.sqrt(h))
+        states = [rng.normal(size=(n, h)).astype(dtype) for _ in range(2 if kind == "lstm" else 1)]
+        options = {"nonlinearity": str(rng.choice(["tanh", "relu"]))} if kind == "rnn" else {}
+        return (rng.normal(size=(n, f)).astype(dtype), *states, *weights), options
+
+    return make
+
+
 CASES = {f"conv{d}d": conv(d) for d in (1, 2, 3)}
 CASES |= {f"conv_transpose{d}d": conv_transpose(d) for d in (1, 2, 3)}
 CASES |= {"pad": padding, "unfold": unfolding, "fold": folding}
@@ -462,6 +517,9 @@ CASES |= {
 CASES |= {"leaky_relu": with_options(negative_slope=[0.01, 0.25]), "gelu": with_options(approximate=["none", "tanh"])}
 CASES |= {name: pairwise("real") for name in ("mse_loss", "l1_loss", "huber_loss")}
 CASES |= {name: pairwise("share") for name in ("binary_cross_entropy_with_logits", "kl_div")}
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+CASES |= {kind: recurrent(kind, g) for kind, g in GATES.items()} | {f"{kind}_cell": one_step(kind, g) for kind, g in GATES.items()}
 
 # Integer operands give exactly representable results: compared with threshold 0.
 EXACT = {

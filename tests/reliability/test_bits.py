@@ -10,8 +10,8 @@ import pytest
 import cnnpy
 from cnnpy import data, models, optim
 from cnnpy import functional as F
-from cnnpy.autograd import OPERATIONS
 from tests.reliability.cases import CASES
+from tests.reliability.flat import FLAT as OPERATIONS
 
 LARGE = {
     "many channels": ((4, 70, 20, 20), (65, 70, 3, 3), {"padding": 1}),

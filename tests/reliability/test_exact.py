@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from cnnpy.autograd import OPERATIONS
-from tests.reference import BACKWARD, FORWARD
 from tests.reliability.cases import CASES, EXACT
+from tests.reliability.flat import BACKWARD, FORWARD
+from tests.reliability.flat import FLAT as OPERATIONS
 
 pytestmark = pytest.mark.usefixtures("strict")
 

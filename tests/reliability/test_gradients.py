@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from cnnpy.autograd import OPERATIONS
 from cnnpy.tools import gradcheck
 from tests.reliability.cases import CASES, EXACT, LINEAR
+from tests.reliability.flat import FLAT as OPERATIONS
+from tests.reliability.flat import function_of
 
 CURVED = {
     *(f"lp_pool{d}d" for d in (1, 2, 3)),
@@ -26,10 +27,7 @@ CURVED = {
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_gradcheck(name, rng):
-    from cnnpy import functional as F
-
-    call = getattr(F, name, None) or getattr(F._array, name)
-    op = OPERATIONS[name]
+    call, op = function_of(name), OPERATIONS[name]
     for _ in range(4):
         arrays, options = CASES[name](rng, np.float64, integers=False, small=True)
         if op.variadic:

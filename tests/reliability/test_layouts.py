@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cnnpy.autograd import OPERATIONS
 from tests.reliability.cases import CASES
+from tests.reliability.flat import FLAT as OPERATIONS
 
 
 def layouts(a, rng):

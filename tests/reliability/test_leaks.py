@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from cnnpy.autograd import OPERATIONS
 from tests.reliability.cases import CASES
+from tests.reliability.flat import FLAT as OPERATIONS
 from tests.reliability.leaks import growth
 
 ROUNDS = 300
