@@ -190,7 +190,7 @@ class _Node:
             return result[0]
         if not op.nested:
             return result
-        flat = []
+        flat: list = []
         for name, gradient in zip(op.differentiable, result, strict=True):
             count = self.names.count(name)
             flat.extend([None] * count if gradient is None else _leaves(gradient, op.nested.get(name, 0)))

@@ -16,6 +16,8 @@ from cnnpy.functional import array as _array
 from cnnpy.functional.activation import *  # noqa: F403
 from cnnpy.functional.activation import __all__ as _activation
 from cnnpy.functional.array import *  # noqa: F403
+from cnnpy.functional.attention import *  # noqa: F403
+from cnnpy.functional.attention import __all__ as _attention
 from cnnpy.functional.conv import *  # noqa: F403
 from cnnpy.functional.conv import __all__ as _conv
 from cnnpy.functional.conv_transpose import *  # noqa: F403
@@ -44,6 +46,7 @@ from cnnpy.functional.resize import __all__ as _resize
 __all__ = [
     *_activation,
     *_array.__all__,
+    *_attention,
     *_conv,
     *_conv_transpose,
     *_dense,

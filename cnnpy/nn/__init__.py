@@ -3,6 +3,7 @@
 from cnnpy.nn import init
 from cnnpy.nn.activation import *  # noqa: F403
 from cnnpy.nn.activation import __all__ as _activations
+from cnnpy.nn.attention import AdditiveAttention, MultiheadAttention
 from cnnpy.nn.containers import *  # noqa: F403
 from cnnpy.nn.containers import __all__ as _containers
 from cnnpy.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -24,6 +25,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdditiveAttention",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -40,6 +42,7 @@ __all__ = [
     "LSTMCell",
     "Linear",
     "Module",
+    "MultiheadAttention",
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",

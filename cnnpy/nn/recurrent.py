@@ -30,6 +30,7 @@ class _Recurrent(Module):
     """
 
     gates = 1
+    proj_size = 0
     extra: tuple = ()
 
     def __init__(
@@ -43,15 +44,15 @@ class _Recurrent(Module):
         self.dropout = dropout
         rng = generator(rng)
         self._rng = [int(rng.integers(0, 2**31)), 0]
-        outputs = getattr(self, "proj_size", 0) or hidden_size
+        outputs = self.proj_size or hidden_size
         self._sets = []
         for layer in range(num_layers):
             for direction in range(2 if bidirectional else 1):
                 inputs = input_size if layer == 0 else outputs * (2 if bidirectional else 1)
-                shapes = {"weight_ih": (self.gates * hidden_size, inputs), "weight_hh": (self.gates * hidden_size, outputs)}
+                shapes: dict = {"weight_ih": (self.gates * hidden_size, inputs), "weight_hh": (self.gates * hidden_size, outputs)}
                 if bias:
                     shapes |= dict.fromkeys(("bias_ih", "bias_hh"), (self.gates * hidden_size,))
-                if outputs != hidden_size or getattr(self, "proj_size", 0):
+                if self.proj_size:
                     shapes["weight_hr"] = (outputs, hidden_size)
                 names = {key: f"{key}_l{layer}" + ("_reverse" if direction else "") for key in shapes}
                 for key, shape in shapes.items():

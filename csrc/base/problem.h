@@ -73,6 +73,16 @@ struct cnn_recurrent {
     long x[2], y[2];
 };
 
+/* Attention of q[batch][heads][l][e] to k[batch][heads][s][e] with values v[batch][heads][s][w], y[batch][heads][l][w]: strides of batch, head and
+ * row, features side by side; the mask of a head by strides of row and key. */
+struct cnn_attention {
+    long batch, heads, l, s, e, w;
+    long q[3], k[3], v[3], y[3];
+    long mask[2];
+    int causal;
+    double scale;
+};
+
 /* Resizing: every axis by itself, y = A x. x[n][c][in], y[n][c][out]. */
 enum cnn_resize_mode { CNN_NEAREST, CNN_NEAREST_EXACT, CNN_LINEAR_RESIZE, CNN_CUBIC };
 struct cnn_resize {

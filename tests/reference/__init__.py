@@ -3,9 +3,9 @@
 They import nothing of the package under test. ``FORWARD[name]`` and ``BACKWARD[name]`` find them.
 """
 
-from tests.reference import array, conv, dense, elementwise, loss, norm, pool, recurrent, resize
+from tests.reference import array, attention, conv, dense, elementwise, loss, norm, pool, recurrent, resize
 
 FORWARD, BACKWARD = {}, {}
-for _module in (array, conv, dense, elementwise, loss, norm, pool, recurrent, resize):
+for _module in (array, attention, conv, dense, elementwise, loss, norm, pool, recurrent, resize):
     FORWARD.update(_module.FORWARD)
     BACKWARD.update(_module.BACKWARD)

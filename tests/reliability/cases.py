@@ -488,6 +488,50 @@ def one_step(kind, gates):
     return make
 
 
+def masking(rng, dtype, scores):
+    """None, or a mask that broadcasts to the scores: bool with at least one key a row, or real."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return None
+    shape = tuple(1 if rng.integers(3) == 0 else n for n in scores)[int(rng.integers(0, len(scores) - 1)) :]
+    if kind == 1:
+        return rng.normal(size=shape).astype(dtype)
+    mask = rng.integers(0, 2, shape).astype(bool)
+    mask[..., 0] = True
+    return mask
+
+
+def dot_attention(rng, dtype, integers=True, small=False):
+    lead = [(), (2,), (2, 3)][rng.integers(3)]
+    m, n, e, w = (int(v) for v in rng.integers(1, 6 if small else 70, 4))
+    if not small and rng.integers(4) == 0:
+        n += 300
+    if small:
+        lead = lead[:1]
+    q, k, v = (rng.normal(size=(*lead, *s)).astype(dtype) for s in ((m, e), (n, e), (n, w)))
+    options = {"is_causal": bool(rng.integers(3) == 0), "scale": None if rng.integers(2) else 0.5}
+    return (q, k, v, masking(rng, dtype, (*lead, m, n))), options
+
+
+def head_attention(rng, dtype, integers=True, small=False):
+    heads, n = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+    m, s, e, w, dq, dk, dv, out = (int(v) for v in rng.integers(1, 4 if small else 20, 8))
+    e, w = e * heads, w * heads
+    shapes = [(n, m, dq), (n, s, dk), (n, s, dv), (e, dq), (e, dk), (w, dv), (out, w)]
+    arrays = [(rng.normal(size=a) / (1 if len(a) == 3 else np.sqrt(a[1]))).astype(dtype) for a in shapes]  # scores of some units
+    bias = [rng.normal(size=a).astype(dtype) for a in (e, e, w, out)] if rng.integers(2) else [None] * 4
+    mask = masking(rng, dtype, (n, heads, m, s))
+    return (*arrays, mask, *bias), {"num_heads": heads, "is_causal": bool(rng.integers(3) == 0)}
+
+
+def small_network_attention(rng, dtype, integers=True, small=False):
+    n = int(rng.integers(1, 3))
+    m, s, w, h, dq, dk = (int(v) for v in rng.integers(1, 4 if small else 20, 6))
+    shapes = [(n, m, dq), (n, s, dk), (n, s, w), (h, dq), (h, dk), (h,)]
+    arrays = [(rng.normal(size=a) / (np.sqrt(a[-1]) if len(a) < 3 else 1)).astype(dtype) for a in shapes]
+    return (*arrays, masking(rng, dtype, (n, m, s))), {}
+
+
 CASES = {f"conv{d}d": conv(d) for d in (1, 2, 3)}
 CASES |= {f"conv_transpose{d}d": conv_transpose(d) for d in (1, 2, 3)}
 CASES |= {"pad": padding, "unfold": unfolding, "fold": folding}
@@ -520,6 +564,9 @@ CASES |= {name: pairwise("share") for name in ("binary_cross_entropy_with_logits
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CASES |= {kind: recurrent(kind, g) for kind, g in GATES.items()} | {f"{kind}_cell": one_step(kind, g) for kind, g in GATES.items()}
+
+CASES |= {"scaled_dot_product_attention": dot_attention, "multi_head_attention": head_attention}
+CASES |= {"additive_attention": small_network_attention}
 
 # Integer operands give exactly representable results: compared with threshold 0.
 EXACT = {
