@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from cnnpy.cli.networks import MODELS, convert, print_receptive_field, print_summary
-from cnnpy.cli.train import SCHEDULES, evaluate_run, predict_images, report_run, train_model
+from cnnpy.cli.networks import MODELS, SEQUENCES, convert, print_receptive_field, print_summary
+from cnnpy.cli.train import SCHEDULES, evaluate_run, predict_images, report_run, sample_text, train_model
 
 __all__ = ["main"]
 
@@ -69,12 +69,13 @@ def _parser():
 
     add("info", _info, "print version, instruction sets, threads and cache sizes")
     train = add("train", train_model, "train a model and print its accuracy on the test part")
-    train.add_argument("model", choices=MODELS)
+    train.add_argument("model", choices=(*MODELS, *SEQUENCES))
     train.add_argument(
         "--data",
         default="digits",
         help="'digits' (scikit-learn), 'shapes' (generated), a folder of MNIST's IDX files, or CIFAR-10: its batches, or a folder or zip "
-        "file of train/CLASS/ and test/CLASS/ images; 'mnist', 'fashion-mnist', 'cifar10' are downloaded once (default: digits)",
+        "file of train/CLASS/ and test/CLASS/ images; 'mnist', 'fashion-mnist', 'cifar10' are downloaded once; for char_lstm a text file, for "
+        "forecaster a CSV file, for seq2seq_attention 'dates' or 'reversals' (default: digits)",
     )
     train.add_argument(
         "--epochs", type=_positive, default=10, help="passes over the training part in all, also with --resume (default: 10)"
@@ -100,6 +101,8 @@ def _parser():
         choices=("none", "shift", "shift-flip"),
         help="change training images at random: shift by up to 2 pixels, or by up to 4 and mirror (default: none, on small colour images shift-flip)",
     )
+    train.add_argument("--window", type=_positive, help="of sequences: characters of a text, values of a series (default: 128, 24)")
+    train.add_argument("--season", type=_positive, help="of series: compare with the value so many steps ago")
     train.add_argument("--out", help="run folder (default: runs/MODEL-DATA, numbered where that is taken)")
     train.add_argument("--save-every", type=_positive, metavar="STEPS", help="save also within epochs (default: at their ends)")
     train.add_argument(
@@ -119,6 +122,12 @@ def _parser():
     add("report", report_run, "write a run's report.html: curves, confusion matrix, worst mistakes, first filters").add_argument(
         "run", help="run folder"
     )
+    sample = add("sample", sample_text, "write a text with a run's character model")
+    sample.add_argument("run", help="run folder")
+    sample.add_argument("--prompt", default="\n", help="the text to go on from (default: a new line)")
+    sample.add_argument("--length", type=_positive, default=500, help="characters to write (default: 500)")
+    sample.add_argument("--temperature", type=_rate, default=0.8, help="below 1: likelier characters more often (default: 0.8)")
+    sample.add_argument("--seed", type=int, default=0, help="of the choices (default: 0)")
     predict = add("predict", predict_images, "classify image files with a run's best checkpoint")
     predict.add_argument("run", help="run folder")
     predict.add_argument("images", nargs="+", help="image files")

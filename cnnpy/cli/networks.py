@@ -2,12 +2,13 @@
 
 import sys
 
-__all__ = ["CIFAR_RESNETS", "MODELS", "build", "convert", "options_for", "print_receptive_field", "print_summary"]
+__all__ = ["CIFAR_RESNETS", "MODELS", "SEQUENCES", "build", "convert", "options_for", "print_receptive_field", "print_summary"]
 
 MODELS = (
     *("lenet5", "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
 )
+SEQUENCES = ("char_lstm", "forecaster", "seq2seq_attention")
 CIFAR_RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
 

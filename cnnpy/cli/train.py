@@ -1,4 +1,4 @@
-"""train, validate, test, predict, report: work in a run folder."""
+"""train, validate, test, predict, sample, report: work in a run folder."""
 
 import math
 import sys
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnpy.cli.networks import CIFAR_RESNETS, MODELS, build, options_for
+from cnnpy.cli.networks import CIFAR_RESNETS, MODELS, SEQUENCES, build, options_for
 
-__all__ = ["SCHEDULES", "evaluate_run", "predict_images", "report_run", "train_model"]
+__all__ = ["SCHEDULES", "evaluate_run", "predict_images", "report_run", "sample_text", "train_model"]
 
 SCHEDULES = {  # the rate's factor as a function of the share of epochs done, so that resuming continues it
     "steps": lambda share, last: 0.1 ** ((share >= 0.5) + (share >= 0.75)),
@@ -40,9 +40,13 @@ _SMALL_COLOUR: dict = {
 _ELSE: dict = {"optimizer": "adam", "lr": 4e-3, "weight_decay": 0.0, "schedule": "linear", "batch_size": 64, "augment": "none"}
 
 
-def recipe_for(args, shape):
-    """The recipe of a network for images of a shape, changed by what the command line says."""
-    recipe = dict(_SMALL_COLOUR.get(args.model, _ELSE) if shape[0] == 3 and shape[1] <= 64 else _ELSE)
+def recipe_for(args, task):
+    """The recipe of a network for its data, changed by what the command line says."""
+    if args.model in SEQUENCES:
+        recipe = {**task.recipe, "augment": "none"}
+    else:
+        channels, height, _ = task.config["input"]
+        recipe = dict(_SMALL_COLOUR.get(args.model, _ELSE) if channels == 3 and height <= 64 else _ELSE)
     if args.optimizer and args.optimizer != recipe["optimizer"]:
         recipe |= {"optimizer": args.optimizer, "lr": 0.05 if args.optimizer == "sgd" else 4e-3}
     given = {"lr": args.lr, "schedule": args.schedule, "batch_size": args.batch_size, "augment": args.augment}
@@ -102,43 +106,46 @@ def _threads(args, reducer):
 def _train(args, reducer):
     import cnnpy
     from cnnpy import train
-    from cnnpy.train.run import Run, load_data
-    from cnnpy.transforms import Compose, Normalize, PadAndCrop, RandomHorizontalFlip
+    from cnnpy.train.run import Run
+    from cnnpy.train.tasks import task_of
+    from cnnpy.transforms import Compose, PadAndCrop, RandomHorizontalFlip
 
     _threads(args, reducer)
+    if args.model in SEQUENCES and args.augment not in (None, "none"):
+        raise ValueError(f"train: --augment {args.augment} is for images, {args.model} has none")
     first = reducer is None or reducer.rank == 0
     # Rank 0 alone looks for a folder and fills it; where the others looked late, they would find its run and refuse it.
     folder = _folder(args) if first or args.resume else Path(args.out or ".")
-    whole = load_data(args.data, "train")
-    channels, classes = whole.x.shape[1], whole.classes
-    config = {"model": args.model, "num_classes": len(classes), "in_channels": channels, "data": args.data, "seed": args.seed}
-    config |= {"classes": classes, "input": list(whole.x.shape[1:]), "normalize": Normalize.of(whole).state()}
-    model = build(args.model, **options_for(args.model, whole.x.shape[1:], len(classes)), rng=args.seed)
-    recipe = recipe_for(args, whole.x.shape[1:])
+    config = {"model": args.model, "data": args.data, "seed": args.seed}
+    config |= {k: v for k in ("window", "season") if (v := getattr(args, k)) is not None}
+    task = task_of(config)
+    model = _model(task, args.seed)
+    recipe = recipe_for(args, task)
     optimizer = _optimizer(recipe, model)
     config |= {"epochs": args.epochs, **{k: recipe[k] for k in ("batch_size", "optimizer", "schedule", "augment", "weight_decay")}}
     config |= {"lr": optimizer.lr, "ranks": 1 if reducer is None else reducer.size, "cnnpy": cnnpy.__version__}
     run = Run(folder, config)
     if args.resume:
         saved = Run.open(folder)
+        same = {"ranks": 1, "augment": config["augment"], "window": config.get("window")}  # where an older run does not say
         changed = [
             k
-            for k in ("model", "data", "seed", "optimizer", "batch_size", "augment", "ranks")
-            if saved.config.get(k, {"ranks": 1, "augment": config["augment"]}.get(k)) != config[k]
+            for k in ("model", "data", "seed", "optimizer", "batch_size", "augment", "ranks", "window")
+            if saved.config.get(k, same.get(k)) != config.get(k)
         ]
         if changed:
             raise ValueError(f"train: --resume with another {', '.join(changed)} than the run in {folder} began with")
         run.config["normalize"] = saved.config["normalize"]
-    test = load_data(args.data, "test")
+    test = task.test()
     if first:
         run.create()
-    train_part, validation = run.parts()
+    train_part, validation = task.parts()
     moves = {"none": (), "shift": (PadAndCrop(2),), "shift-flip": (PadAndCrop(4), RandomHorizontalFlip())}[recipe["augment"]]
-    transform = Compose(*moves, run.transform) if moves else run.transform
+    transform = Compose(*moves, task.transform) if moves else task.transform
     callbacks = [
         _Schedule(optimizer, args.epochs, SCHEDULES[recipe["schedule"]]),
         train.CSVLogger(folder / "history.csv"),
-        train.Checkpoint(run.checkpoints, every=args.save_every),
+        train.Checkpoint(run.checkpoints, every=args.save_every, best="val_loss" if args.model in SEQUENCES else "val_accuracy"),
     ]
     begin = time.perf_counter()
     try:
@@ -147,6 +154,8 @@ def _train(args, reducer):
             train_part,
             validation,
             optimizer=optimizer,
+            loss=task.loss,
+            metrics=task.metrics,
             epochs=args.epochs,
             batch_size=recipe["batch_size"],
             callbacks=callbacks,
@@ -169,21 +178,40 @@ def _train(args, reducer):
         return 0
     if len(history):
         run.load_best(model)
-    result = train.evaluate(model, test, transform=run.transform)
+    result = train.evaluate(model, test, transform=task.transform, loss=task.loss, metrics=task.metrics)
     print(f"{len(train_part)} training samples, {time.perf_counter() - begin:.1f} s, run folder {folder}")
+    if args.model in SEQUENCES:
+        print(f"test {task.say(result, len(test))}", *task.finish(model), sep="\n")
+        return 0
     print(f"test loss {result['loss']:.4f}, test accuracy {result['accuracy']:.4f} ({len(test)} samples)")
     _report(run, model, test, optional=True)
     return 0
 
 
+def _model(task, seed):
+    config = task.config
+    if config["model"] in SEQUENCES:
+        return build(config["model"], **task.options(), rng=seed)
+    return build(config["model"], **options_for(config["model"], config["input"], len(config["classes"])), rng=seed)
+
+
 def _open(folder):
     from cnnpy.train.run import Run
+    from cnnpy.train.tasks import task_of
 
     run = Run.open(folder)
-    if run.config["model"] not in MODELS:
+    if run.config["model"] not in (*MODELS, *SEQUENCES):
         raise ValueError(f"{folder}: the model {run.config['model']!r} is not known")
-    model = build(run.config["model"], **options_for(run.config["model"], run.config["input"], len(run.config["classes"])), rng=0)
-    return run, model, run.load_best(model)
+    task = task_of(run.config)
+    model = _model(task, 0)
+    return run, task, model, run.load_best(model)
+
+
+def _open_images(folder, command):
+    run, task, model, _ = _open(folder)
+    if run.config["model"] in SEQUENCES:
+        raise ValueError(f"{command}: {folder} holds a {run.config['model']}, expected a network for images")
+    return run, task, model
 
 
 def _report(run, model, test, optional=False):
@@ -199,20 +227,30 @@ def _report(run, model, test, optional=False):
 
 
 def report_run(args):
-    from cnnpy.train.run import load_data
-
-    run, model, _ = _open(args.run)
-    _report(run, model, load_data(run.config["data"], "test"))
+    run, task, model = _open_images(args.run, "report")
+    _report(run, model, task.test())
 
 
 def evaluate_run(args):
     from cnnpy import train
-    from cnnpy.train.run import load_data
 
-    run, model, path = _open(args.run)
-    part = run.parts()[1] if args.command == "validate" else load_data(run.config["data"], "test")
-    result = train.evaluate(model, part, transform=run.transform)
-    print(f"{args.command} {path}: loss {result['loss']:.4f}, accuracy {result['accuracy']:.4f} ({len(part)} samples)")
+    _, task, model, path = _open(args.run)
+    part = task.parts()[1] if args.command == "validate" else task.test()
+    result = train.evaluate(model, part, transform=task.transform, loss=task.loss, metrics=task.metrics)
+    print(f"{args.command} {path}: {task.say(result, len(part))}")
+    if args.command == "test":
+        print(*task.finish(model), sep="\n", end="\n" if task.finish(model) else "")
+
+
+def sample_text(args):
+    """Writes on from a prompt with a run's character model."""
+    from cnnpy.tools import sample_characters
+
+    run, task, model, _ = _open(args.run)
+    if run.config["model"] != "char_lstm":
+        raise ValueError(f"sample: {args.run} holds a {run.config['model']}, expected a char_lstm")
+    ids = task.text.encode(args.prompt)
+    print(args.prompt + task.text.decode(sample_characters(model, ids, args.length, temperature=args.temperature, rng=args.seed)))
 
 
 def predict_images(args):
@@ -220,7 +258,7 @@ def predict_images(args):
     from cnnpy import train
     from cnnpy.train.run import read_image
 
-    run, model, _ = _open(args.run)
+    run, _, model = _open_images(args.run, "predict")
     images = [read_image(path, run.config["input"]) for path in args.images]
     probabilities = F.softmax(train.predict(model, np.concatenate(images), transform=run.transform))
     for path, p in zip(args.images, probabilities, strict=True):

@@ -6,7 +6,7 @@ from cnnpy.data.fetch import FETCHED, fetch
 from cnnpy.data.folder import ImageFolder
 from cnnpy.data.idx import mnist, read_idx, write_idx
 from cnnpy.data.loader import DataLoader
-from cnnpy.data.sequence import Text, series, text, windows
+from cnnpy.data.sequence import Text, dates, reversals, series, text, windows
 from cnnpy.data.small import digits, shapes
 
 __all__ = [
@@ -17,10 +17,12 @@ __all__ = [
     "Text",
     "cifar10",
     "cifar100",
+    "dates",
     "digits",
     "fetch",
     "mnist",
     "read_idx",
+    "reversals",
     "series",
     "shapes",
     "split",

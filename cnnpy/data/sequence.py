@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Text", "series", "text", "windows"]
+__all__ = ["Text", "dates", "reversals", "series", "text", "windows"]
 
 
 class Text:
@@ -129,3 +129,70 @@ def windows(values, length, ahead=1):
         raise ValueError(f"windows: values has shape {values.shape}, expected at least {length + ahead} values along one axis")
     x = np.lib.stride_tricks.sliding_window_view(values, length)[: len(values) - length - ahead + 1]
     return x.copy(), values[length + ahead - 1 :].copy()
+
+
+_MONTHS = "January February March April May June July August September October November December".split()
+
+
+def _pairs(sources, targets):
+    """Sources and targets as numbers of one alphabet, sources filled up with blanks: x (N, S), y (N, T), the alphabet."""
+    width = max(map(len, sources))
+    both = Text("".join(sources) + "".join(targets) + " ")
+    x = np.stack([both.encode(s.ljust(width)) for s in sources])
+    return x, np.stack([both.encode(t) for t in targets]), both.characters
+
+
+def dates(count, rng=0):
+    """Dates as people write them, and as ISO 8601 does: 'March 5, 1987', '5 Mar 1987', '05/03/1987', ... and '1987-03-05'.
+
+    Parameters
+    ----------
+    count : int
+    rng : int or numpy.random.Generator
+
+    Returns
+    -------
+    x : ndarray of int64, shape (count, S)
+        Sources, filled up with blanks.
+    y : ndarray of int64, shape (count, 10)
+    characters : list of str
+        ``characters[number]``.
+    """
+    rng = np.random.default_rng(rng)
+    days = np.datetime64("1900-01-01") + rng.integers(0, 200 * 365, count)
+    sources, targets = ["".join(_MONTHS) + "0123456789/.,- "], ["0000-00-00"]  # the alphabet does not depend on the draw
+    for day, form in zip(days, rng.integers(0, 5, count), strict=True):
+        year, month, number = (int(v) for v in str(day).split("-"))
+        name = _MONTHS[month - 1]
+        forms = (
+            f"{name} {number}, {year}",
+            f"{number} {name[:3]} {year}",
+            f"{number:02}/{month:02}/{year}",
+            f"{number}.{month}.{year}",
+            f"{name[:3]} {number} {year}",
+        )
+        sources.append(forms[form])
+        targets.append(str(day))
+    width = len("September 30, 2099")
+    x, y, characters = _pairs([sources[0], *(s.ljust(width) for s in sources[1:])], targets)
+    return x[1:, :width].copy(), y[1:], characters
+
+
+def reversals(count, length=12, symbols=20, rng=0):
+    """Random words and the same words backwards.
+
+    Parameters
+    ----------
+    count, length, symbols : int
+        How many words, of how many letters, of an alphabet of how many (at most 26).
+    rng : int or numpy.random.Generator
+
+    Returns
+    -------
+    x, y : ndarrays of int64, shape (count, length)
+    characters : list of str
+    """
+    if not 1 <= symbols <= 26:
+        raise ValueError(f"reversals: symbols is {symbols}, expected 1 to 26")
+    x = np.random.default_rng(rng).integers(0, symbols, (count, length))
+    return x, x[:, ::-1].copy(), [chr(ord("a") + i) for i in range(symbols)]

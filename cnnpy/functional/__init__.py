@@ -22,6 +22,8 @@ from cnnpy.functional.conv import *  # noqa: F403
 from cnnpy.functional.conv import __all__ as _conv
 from cnnpy.functional.conv_transpose import *  # noqa: F403
 from cnnpy.functional.conv_transpose import __all__ as _conv_transpose
+from cnnpy.functional.convlstm import *  # noqa: F403
+from cnnpy.functional.convlstm import __all__ as _convlstm
 from cnnpy.functional.dense import *  # noqa: F403
 from cnnpy.functional.dense import __all__ as _dense
 from cnnpy.functional.dropout import *  # noqa: F403
@@ -49,6 +51,7 @@ __all__ = [
     *_attention,
     *_conv,
     *_conv_transpose,
+    *_convlstm,
     *_dense,
     *_dropout,
     *_loss,

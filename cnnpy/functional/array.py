@@ -309,7 +309,11 @@ def getitem_backward(dy, x, index, *, cache=None, needs=None):
 
     def compute():
         dx = np.zeros(np.shape(x), _in(dy).dtype)
-        np.add.at(dx, index, _in(dy))
+        parts = index if isinstance(index, tuple) else (index,)
+        if all(p is None or p is Ellipsis or (isinstance(p, (int, slice)) and not isinstance(p, bool)) for p in parts):
+            dx[index] = _in(dy)  # no cell is read twice
+        else:
+            np.add.at(dx, index, _in(dy))
         return dx
 
     return single("getitem_backward", getitem.operation.Gradients, needs, compute)

@@ -14,11 +14,14 @@ from cnnpy.models.resnet import (
     resnet110,
     resnet152,
 )
+from cnnpy.models.sequence import char_lstm, forecaster, seq2seq_attention, sequence_classifier
 from cnnpy.models.unet import unet_small
 from cnnpy.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
     "alexnet",
+    "char_lstm",
+    "forecaster",
     "lenet5",
     "resnet18",
     "resnet20",
@@ -30,6 +33,8 @@ __all__ = [
     "resnet101",
     "resnet110",
     "resnet152",
+    "seq2seq_attention",
+    "sequence_classifier",
     "unet_small",
     "vgg11",
     "vgg13",

@@ -7,6 +7,7 @@ from cnnpy.nn.attention import AdditiveAttention, MultiheadAttention
 from cnnpy.nn.containers import *  # noqa: F403
 from cnnpy.nn.containers import __all__ as _containers
 from cnnpy.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from cnnpy.nn.convlstm import ConvLSTM2d
 from cnnpy.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from cnnpy.nn.linear import Embedding, Linear
 from cnnpy.nn.loss import *  # noqa: F403
@@ -20,15 +21,18 @@ from cnnpy.nn.pool import *  # noqa: F403
 from cnnpy.nn.pool import __all__ as _pools
 from cnnpy.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from cnnpy.nn.resize import Fold, PixelShuffle, PixelUnshuffle, Subsample, Unfold, Upsample
+from cnnpy.nn.sequence import AttentionDecoder, StepPool
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
     "AdditiveAttention",
+    "AttentionDecoder",
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvLSTM2d",
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
@@ -47,6 +51,7 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "RNNCell",
+    "StepPool",
     "Subsample",
     "Unfold",
     "Upsample",

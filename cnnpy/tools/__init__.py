@@ -1,10 +1,12 @@
-"""Tools: check a gradient or a worked example, measure rounding errors, compute sizes and receptive fields, summarise a model."""
+"""Tools: check a gradient or a worked example, measure rounding errors, compute sizes and receptive fields,
+summarise a model, look into a recurrent one."""
 
 from cnnpy.tools.accuracy import AccuracyReport, accuracy_report
 from cnnpy.tools.capture import capture
 from cnnpy.tools.example import ExampleReport, check_example
 from cnnpy.tools.geometry import ReceptiveField, output_shape, receptive_field
 from cnnpy.tools.gradients import gradcheck
+from cnnpy.tools.recurrent import gradient_over_distance, sample_characters
 from cnnpy.tools.summary import Summary, summary
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "capture",
     "check_example",
     "gradcheck",
+    "gradient_over_distance",
     "output_shape",
     "receptive_field",
+    "sample_characters",
     "summary",
 ]

@@ -9,8 +9,8 @@ __all__ = ["Means", "as_dataset", "choose_metrics", "confusion_matrix", "evaluat
 
 
 def accuracy(logits, target):
-    """How many rows have their highest score at the right class, and how many rows there are."""
-    return int(np.count_nonzero(np.argmax(logits, axis=1) == target)), len(target)
+    """How many targets have their highest score at the right class (axis 1), and how many targets there are."""
+    return int(np.count_nonzero(np.argmax(logits, axis=1) == target)), np.size(target)
 
 
 def top5(logits, target):

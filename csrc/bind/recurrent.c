@@ -245,5 +245,68 @@ static PyObject *recurrent_backward(PyObject *module, PyObject *const *args, Py_
                                          OR_NONE(dh0), OR_NONE(dc0)));
 }
 
+/* Blocks of gates a (N, 4 K, spatial) as [outer][4][inner], in the order of the arrays; c has K channels. */
+static int gate_problem(struct frame *f, PyArrayObject *a, PyArrayObject *c, struct cnn_reduce *p, int *last)
+{
+    if (PyArray_NDIM(a) < 2 || PyArray_NDIM(c) != PyArray_NDIM(a) || PyArray_DIM(a, 0) != PyArray_DIM(c, 0) || PyArray_DIM(a, 1) != 4 * PyArray_DIM(c, 1) ||
+        !PyArray_CompareLists(PyArray_DIMS(a) + 2, PyArray_DIMS(c) + 2, PyArray_NDIM(a) - 2)) {
+        refuse(f, PyExc_ValueError, "c has shape %s, expected a quarter of the channels of the gates %s", shape_text(c), shape_text(a));
+        return -1;
+    }
+    long cells = 1;
+    for (int i = 2; i < PyArray_NDIM(a); i++)
+        cells *= PyArray_DIM(a, i);
+    *last = is_channels_last(a) && !PyArray_IS_C_CONTIGUOUS(a);
+    *p = *last ? (struct cnn_reduce){PyArray_DIM(a, 0) * cells, 4, PyArray_DIM(c, 1)} : (struct cnn_reduce){PyArray_DIM(a, 0), 4, PyArray_DIM(c, 1) * cells};
+    return 0;
+}
+
+/* lstm_gates_forward(function, a, q, c) -> h, c1, gates; a, q (N, 4 K, spatial), c (N, K, spatial) */
+static PyObject *lstm_gates_forward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "lstm_gates_forward"};
+    PyArrayObject *a, *q, *c, *h, *c1, *gates;
+    struct cnn_reduce p;
+    int last;
+    const struct array_row rows[] = {{"a", args[1], &a, 0}, {"q", args[2], &q, 0}, {"c", args[3], &c, 0}};
+    if (expect_arguments(&f, n, 4) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_arrays(&f, rows, 3) < 0)
+        return frame_return(&f, NULL);
+    if ((!is_dense(a) && !(a = in_c_order(&f, a))) || gate_problem(&f, a, c, &p, &last) < 0 ||
+        check_shape(&f, "q", q, PyArray_NDIM(a), PyArray_DIMS(a)) < 0 || !(q = ordered_like(&f, q, a)) ||
+        !(h = new_result(&f, PyArray_NDIM(c), PyArray_DIMS(c), last)) || !(c = ordered_like(&f, c, h)) ||
+        !(c1 = new_result(&f, PyArray_NDIM(c), PyArray_DIMS(c), last)) || !(gates = new_result(&f, PyArray_NDIM(a), PyArray_DIMS(a), last)))
+        return frame_return(&f, NULL);
+    void *const arrays[] = {PyArray_DATA(a), PyArray_DATA(q), PyArray_DATA(c), PyArray_DATA(h), PyArray_DATA(c1), PyArray_DATA(gates)};
+    if (PyArray_SIZE(c) > 0 && run_entry(&f, CNN_lstm_gates_forward, &p, arrays, 8.0 * (double)PyArray_SIZE(c)) < 0)
+        return frame_return(&f, NULL);
+    return frame_return(&f, PyTuple_Pack(3, h, c1, gates));
+}
+
+/* lstm_gates_backward(function, dh, dc, c, c1, gates) -> da, dc */
+static PyObject *lstm_gates_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "lstm_gates_backward"};
+    PyArrayObject *dh, *dc, *c, *c1, *gates, *da, *dc0;
+    struct cnn_reduce p;
+    int last;
+    const struct array_row rows[] = {{"dh", args[1], &dh, 1}, {"dc", args[2], &dc, 1}, {"c", args[3], &c, 0}, {"cache", args[4], &c1, 0},
+                                     {"cache", args[5], &gates, 0}};
+    if (expect_arguments(&f, n, 6) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_arrays(&f, rows, 5) < 0)
+        return frame_return(&f, NULL);
+    if ((!is_dense(gates) && !(gates = in_c_order(&f, gates))) || gate_problem(&f, gates, c, &p, &last) < 0 ||
+        check_shape(&f, "cache", c1, PyArray_NDIM(c), PyArray_DIMS(c)) < 0 || (dh && check_shape(&f, "dh", dh, PyArray_NDIM(c), PyArray_DIMS(c)) < 0) ||
+        (dc && check_shape(&f, "dc", dc, PyArray_NDIM(c), PyArray_DIMS(c)) < 0) || !(dc0 = new_result(&f, PyArray_NDIM(c), PyArray_DIMS(c), last)) ||
+        !(da = new_result(&f, PyArray_NDIM(gates), PyArray_DIMS(gates), last)) || !(c = ordered_like(&f, c, dc0)) || !(c1 = ordered_like(&f, c1, dc0)) ||
+        (dh && !(dh = ordered_like(&f, dh, dc0))) || (dc && !(dc = ordered_like(&f, dc, dc0))))
+        return frame_return(&f, NULL);
+    void *const arrays[] = {data_of(dh), data_of(dc), PyArray_DATA(c), PyArray_DATA(c1), PyArray_DATA(gates), PyArray_DATA(da), PyArray_DATA(dc0)};
+    if (PyArray_SIZE(c) > 0 && run_entry(&f, CNN_lstm_gates_backward, &p, arrays, 4.0 * (double)PyArray_SIZE(c)) < 0)
+        return frame_return(&f, NULL);
+    return frame_return(&f, PyTuple_Pack(2, da, dc0));
+}
+
 PyMethodDef recurrent_methods[] = {METHOD(recurrent_forward, "a layer in one direction -> y, h_n, c_n, gates, cells"),
-                                   METHOD(recurrent_backward, "gradients of a layer in one direction"), {NULL, NULL, 0, NULL}};
+                                   METHOD(recurrent_backward, "gradients of a layer in one direction"), METHOD(lstm_gates_forward, "function, a, q, c -> h, c1, gates"),
+                                   METHOD(lstm_gates_backward, "function, dh, dc, c, c1, gates -> da, dc"), {NULL, NULL, 0, NULL}};

@@ -17,6 +17,14 @@ ALWAYS_INLINE long cell_gates(int cell) { return cell == CNN_LSTM ? 4 : cell == 
 ALWAYS_INLINE long cell_kept(int cell) { return cell == CNN_LSTM || cell == CNN_GRU ? 4 : 0; }
 ALWAYS_INLINE long cell_errors(int cell) { return cell == CNN_LSTM || cell == CNN_GRU ? 4 : 1; }
 
+/* The lanes to store, as a number that the compiler does not know to be that of the lanes loaded: else it would make a second copy of the
+ * arithmetic for tails, and might fuse another multiplication in it. */
+ALWAYS_INLINE long lanes_stored(long lanes)
+{
+    __asm__("" : "+r"(lanes));
+    return lanes;
+}
+
 struct cell {
     vec h, c;    /* before and after; of backward: before */
     vec kept[4];

@@ -155,21 +155,22 @@ ALWAYS_INLINE void finish_units(const struct recurrent *s, const int cell, long 
             if (cell == CNN_GRU)
                 x.h = vec_get(before + v, lanes);
             cell_forward(&x, cell, av, qv, cell == CNN_GRU ? vec_load(bias_n + v) : (vec){0});
-            vec_put(after + v, x.h, lanes);
+            const long stored = lanes_stored(lanes);
+            vec_put(after + v, x.h, stored);
             if (y)
-                vec_put(y + v, x.h, lanes);
+                vec_put(y + v, x.h, stored);
             if (y && last)
-                vec_put(s->h_n + n * units + at + v, x.h, lanes);
+                vec_put(s->h_n + n * units + at + v, x.h, stored);
             if (cell == CNN_LSTM) {
-                vec_put(c + v, x.c, lanes);
+                vec_put(c + v, x.c, stored);
                 if (last)
-                    vec_put(s->c_n + n * units + at + v, x.c, lanes);
+                    vec_put(s->c_n + n * units + at + v, x.c, stored);
                 if (kept_cell)
-                    vec_put(kept_cell + v, x.c, lanes);
+                    vec_put(kept_cell + v, x.c, stored);
             }
             if (kept && kept_gate)
                 UNROLL for (long k = 0; k < kept; k++)
-                    vec_put(kept_gate + k * units + v, x.kept[k], lanes);
+                    vec_put(kept_gate + k * units + v, x.kept[k], stored);
         }
     }
 }
@@ -356,14 +357,15 @@ ALWAYS_INLINE void finish_errors(const struct recurrent *s, const int cell, long
             else
                 after = vec_get(y + v, lanes);
             cell_backward(&x, cell, after);
+            const long stored = lanes_stored(lanes);
             UNROLL for (long e = 0; e < errors; e++)
-                vec_put(to + e * units + v, x.error[e], lanes);
+                vec_put(to + e * units + v, x.error[e], stored);
             if (cell == CNN_LSTM)
-                vec_put(s->dc + i * units + at + v, x.dc, lanes);
+                vec_put(s->dc + i * units + at + v, x.dc, stored);
             if (cell == CNN_GRU)
-                vec_put(s->carry + i * units + at + v, x.dh, lanes);
+                vec_put(s->carry + i * units + at + v, x.dh, stored);
             if (cell == CNN_LSTM && p->projected)
-                vec_put(s->m_all + row * units + at + v, x.m, lanes);
+                vec_put(s->m_all + row * units + at + v, x.m, stored);
         }
     }
 }

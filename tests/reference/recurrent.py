@@ -5,6 +5,8 @@ A sequence of the reference has the arrays of the library in a flat order: x, h0
 
 import numpy as np
 
+from tests.reference import conv
+
 
 def sigmoid(a):
     return 1 / (1 + np.exp(-a))
@@ -200,5 +202,27 @@ def cell_backward(kind):
     return backward
 
 
+def convlstm(x, h, c, w_xh, w_hh, b=None):
+    """(h1, c1): the steps of an LSTM, products replaced by 'same' convolutions."""
+    a = conv.forward(x, w_xh, b, padding="same") + conv.forward(h, w_hh, None, padding="same")
+    i, f, g, o = np.split(a, 4, axis=1)
+    c1 = sigmoid(f) * np.asarray(c, np.float64) + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c1), c1
+
+
+def convlstm_backward(dy, x, h, c, w_xh, w_hh, b=None):
+    dh1, dc1 = dy
+    a = conv.forward(x, w_xh, b, padding="same") + conv.forward(h, w_hh, None, padding="same")
+    i, f, g, o = np.split(a, 4, axis=1)
+    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    t = np.tanh(f * c + i * g)
+    d = dc1 + dh1 * o * (1 - t**2)
+    da = np.concatenate([d * g * i * (1 - i), d * c * f * (1 - f), d * i * (1 - g**2), dh1 * t * o * (1 - o)], axis=1)
+    dx, dw, db = conv.backward(da, x, w_xh, b, padding="same")
+    dh, du, _ = conv.backward(da, h, w_hh, None, padding="same")
+    return dx, dh, d * f, dw, du, db
+
+
 FORWARD = {k: sequence_forward(k) for k in ("rnn", "lstm", "gru")} | {f"{k}_cell": cell_forward(k) for k in ("rnn", "lstm", "gru")}
 BACKWARD = {k: sequence_backward(k) for k in ("rnn", "lstm", "gru")} | {f"{k}_cell": cell_backward(k) for k in ("rnn", "lstm", "gru")}
+FORWARD["convlstm_cell"], BACKWARD["convlstm_cell"] = convlstm, convlstm_backward

@@ -488,6 +488,14 @@ def one_step(kind, gates):
     return make
 
 
+def convolved_step(rng, dtype, integers=True, small=False):
+    n, c, k, m, w = (int(v) for v in rng.integers(1, 4 if small else 7, 5))
+    size = int(rng.choice([1, 3]))
+    x, h, cell = (order(rng, rng.normal(size=(n, channels, m, w)).astype(dtype)) for channels in (c, k, k))
+    filters = [(rng.normal(size=(4 * k, channels, size, size)) / np.sqrt(channels * size * size)).astype(dtype) for channels in (c, k)]
+    return (x, h, cell, *filters, rng.normal(size=4 * k).astype(dtype) if rng.integers(2) else None), {}
+
+
 def masking(rng, dtype, scores):
     """None, or a mask that broadcasts to the scores: bool with at least one key a row, or real."""
     kind = rng.integers(4)
@@ -566,6 +574,7 @@ GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CASES |= {kind: recurrent(kind, g) for kind, g in GATES.items()} | {f"{kind}_cell": one_step(kind, g) for kind, g in GATES.items()}
 
 CASES |= {"scaled_dot_product_attention": dot_attention, "multi_head_attention": head_attention}
+CASES |= {"convlstm_cell": convolved_step}
 CASES |= {"additive_attention": small_network_attention}
 
 # Integer operands give exactly representable results: compared with threshold 0.

@@ -129,6 +129,7 @@ _FACES = {
     "gru": _weights("weights", SETS[:4], 2),
     "lstm": _weights("weights", SETS, 2),
     "lstm_cell": (),
+    "convlstm_cell": (),
     "multi_head_attention": [(n, ("biases", None)) for n in ("b_q", "b_k", "b_v", "b_o")],
 }
 
