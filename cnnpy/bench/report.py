@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 
-from cnnpy.bench import families, training
+from cnnpy.bench import families, sequences, training
 from cnnpy.bench import workloads as W
 from cnnpy.bench.harness import Side, measure
 
 __all__ = ["run"]
 
-NAMES = ("machine", "conv", "families", "training", "lenet", "calls")
+NAMES = ("machine", "conv", "families", "training", "sequences", "lenet", "calls")
 PEERS = tuple(W.SIDES)
 
 
@@ -118,6 +118,19 @@ def _training(sides, threads, limits):
         print(f"{row[0]:34s} " + " / ".join(_cells(times, training.traffic(row), limits[1])) + (f" {best[0]}" if best else ""), flush=True)
 
 
+def _sequences(sides, threads, limits):
+    print(f"\nsequences, {threads} threads: GF/s (of the FMA peak); forward, then forward and backward")
+    for row in sequences.ROWS:
+        text = f"{row[0]:46s}"
+        for which in sequences.PASSES:
+            chosen = [s for s in sides if s.name != W.OURS[1]]
+            times, values = measure(chosen, ("sequence", row, which), threads, turns=6)
+            _agree(values)
+            best = _best(times)
+            text += " | " + " / ".join(_cells(times, sequences.flops(row, which), limits[0])) + (f" {best[0]}" if best else "")
+        print(text, flush=True)
+
+
 def _agree(values, bound=2e-3):
     if not values:
         return
@@ -160,7 +173,7 @@ def run(name="all", against=(), thread_counts=None):
 
     Parameters
     ----------
-    name : {'all', 'machine', 'conv', 'families', 'training', 'lenet', 'calls'}
+    name : {'all', 'machine', 'conv', 'families', 'training', 'sequences', 'lenet', 'calls'}
     against : sequence of str
         Peers to run beside: 'torch' (both memory formats), 'onnxruntime' (inference).
     thread_counts : sequence of int, optional
@@ -178,7 +191,7 @@ def run(name="all", against=(), thread_counts=None):
     counts = thread_counts or sorted({1, num_threads()})
     _header(against)
     sides = [Side(s) for s in (*W.OURS, *(side for peer in against for side in W.SIDES[peer]))]
-    tables = {"conv": _conv, "families": _families, "training": _training, "lenet": _lenet}
+    tables = {"conv": _conv, "families": _families, "training": _training, "sequences": _sequences, "lenet": _lenet}
     try:
         for threads in counts:
             limits = _machine(sides, threads)

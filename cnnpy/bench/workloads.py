@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnpy.bench import families, training
+from cnnpy.bench import families, sequences, training
 
 __all__ = ["CALLS", "CONV", "OURS", "SIDES", "make"]
 
@@ -192,6 +192,7 @@ def make(side, workload, threads):
             "conv": _our_conv,
             "family": families.make_ours,
             "training": training.make_ours,
+            "sequence": sequences.make_ours,
             "lenet": _our_lenet,
             "probe": _probe,
             "stream": _stream,
@@ -206,4 +207,5 @@ def make(side, workload, threads):
 
     torch.set_num_threads(threads)
     theirs: dict = {"conv": _torch_conv, "family": families.make_torch, "training": training.make_torch, "lenet": _torch_lenet}
+    theirs["sequence"] = sequences.make_torch
     return theirs[kind](*rest, channels_last)

@@ -144,7 +144,9 @@ def _parser():
     change.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
     change.add_argument("--force", action="store_true", help="replace OUT if it exists")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
-    bench.add_argument("name", nargs="?", default="all", help="machine, conv, families, training, lenet, calls or all (default: all)")
+    bench.add_argument(
+        "name", nargs="?", default="all", help="machine, conv, families, training, sequences, lenet, calls or all (default: all)"
+    )
     bench.add_argument("--against", default="", help="comma-separated peers: torch, onnxruntime")
     bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")
     return parser

@@ -1,5 +1,6 @@
 """Files: arrays saved so that neither a crash nor a power loss costs them, and read so that nothing in them is executed."""
 
+from cnnpy.io import onnx_recurrent as _onnx_recurrent  # noqa: F401  its rules and nodes register themselves
 from cnnpy.io.atomic import atomic_write
 from cnnpy.io.npz import load_npz, save_npz
 from cnnpy.io.onnx_export import export_onnx

@@ -30,11 +30,11 @@ class OnnxModel(Module):
     In training mode batch norm uses and updates batch statistics, dropout drops. Results are a tensor, or a tuple where the file has several.
     """
 
-    def __init__(self, nodes, weights, inputs, outputs):
+    def __init__(self, nodes, weights, inputs, outputs, constants=()):
         super().__init__()
         self.nodes, self.input_names, self.output_names = nodes, inputs, outputs
         self._rng = [0, 0]
-        fixed = {n.inputs[i] for n in nodes for i in _CONSTANT_INPUTS.get(n.kind, ()) if i < len(n.inputs)}
+        fixed = {n.inputs[i] for n in nodes for i in _CONSTANT_INPUTS.get(n.kind, ()) if i < len(n.inputs)} | set(constants)
         statistics = {n.inputs[i] for n in nodes if n.kind == "BatchNormalization" for i in (3, 4)}
         self._constants = {}
         for name, array in weights.items():
@@ -114,7 +114,8 @@ def import_onnx(path, *, max_bytes=1 << 31):
     if unknown:
         raise ValueError(f"import_onnx: {path} holds nodes that have no counterpart here: {', '.join(unknown)}")
     inputs = [i.name for i in proto.graph.input if i.name not in weights]
-    return OnnxModel(nodes, weights, inputs, [o.name for o in proto.graph.output])
+    own = [n for n in weights if n.startswith("constant_")] if proto.producer_name == "cnnpy" else []
+    return OnnxModel(nodes, weights, inputs, [o.name for o in proto.graph.output], own)
 
 
 def _first_line(error):

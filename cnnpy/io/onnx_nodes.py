@@ -291,6 +291,18 @@ def _concat(model, n, *values):
     return F.concatenate(list(values), axis=n.get("axis"))
 
 
+@node("Split")
+def _split(model, n, x, sizes=None):
+    axis = n.get("axis", 0) % x.ndim
+    if sizes is None:
+        each = -(-x.shape[axis] // n.get("num_outputs", len(n.outputs)))
+        ends = np.minimum(np.arange(1, len(n.outputs) + 1) * each, x.shape[axis])
+    else:
+        ends = np.cumsum(_ints(sizes))
+    begins = [0, *ends[:-1]]
+    return tuple(x[(slice(None),) * axis + (slice(int(b), int(e)),)] for b, e in zip(begins, ends, strict=True))
+
+
 @node("Reshape")
 def _reshape(model, n, x, shape):
     wanted = _ints(shape)

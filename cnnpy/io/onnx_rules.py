@@ -75,7 +75,7 @@ def _conv(g, c):
         x, pads = _pad(g, x, d + 2, pads, c.padding_mode, 0, c.x.dtype), [(0, 0)] * d
     if c.flip:
         data = c.weight._data if isinstance(c.weight, Tensor) else np.asarray(c.weight)
-        weight = g.constant(np.flip(data, tuple(range(2, d + 2))))
+        weight = g.constant(np.flip(data, tuple(range(2, d + 2))), g.fresh("flipped"))
     more = [g(c.bias)] if c.bias is not None else []
     return g.node("Conv", x, weight, *more, kernel_shape=window, strides=stride, dilations=dilation, pads=_flat(pads), group=c.groups)
 
