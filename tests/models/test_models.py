@@ -123,9 +123,9 @@ def test_bad_options(call, text):
 
 
 def test_every_model_has_a_place_in_the_command_line():
-    from cnnpy.cli import MODELS
+    from cnnpy.cli.networks import MODELS, SEQUENCES
 
-    assert set(MODELS) == set(models.__all__) - {"unet_small"} and isinstance(models.lenet5(), nn.Module)
+    assert {*MODELS, *SEQUENCES} == set(models.__all__) - {"unet_small", "sequence_classifier"} and isinstance(models.lenet5(), nn.Module)
 
 
 def test_unet_learns_where_a_square_is(rng):
