@@ -19,9 +19,9 @@ def rng(request):
 
 @pytest.fixture
 def budget():
-    """How many cases to try: few in the suite, all where CNNPY_TIER=full (what CI adds)."""
-    full_tier = os.environ.get("CNNPY_TIER", "quick") == "full"
-    return lambda quick, full: full if full_tier else quick
+    """How many cases to try: few in the suite, many where CNNPY_TIER=full (what CI adds), all where it is long (hours, by hand)."""
+    tier = os.environ.get("CNNPY_TIER", "quick")
+    return lambda quick, full, long=None: quick if tier == "quick" else full if tier == "full" or long is None else long
 
 
 @pytest.fixture(params=VARIANTS)

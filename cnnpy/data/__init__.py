@@ -6,13 +6,14 @@ from cnnpy.data.fetch import FETCHED, fetch
 from cnnpy.data.folder import ImageFolder
 from cnnpy.data.idx import mnist, read_idx, write_idx
 from cnnpy.data.loader import DataLoader
-from cnnpy.data.sequence import Text, dates, reversals, series, text, windows
+from cnnpy.data.sequence import Forecasting, Text, dates, reversals, series, text, windows
 from cnnpy.data.small import digits, shapes
 
 __all__ = [
     "FETCHED",
     "ArrayDataset",
     "DataLoader",
+    "Forecasting",
     "ImageFolder",
     "Text",
     "cifar10",

@@ -1,11 +1,14 @@
 """Texts and series."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Text", "dates", "reversals", "series", "text", "windows"]
+from cnnpy.data.dataset import ArrayDataset
+
+__all__ = ["Forecasting", "Text", "dates", "reversals", "series", "text", "windows"]
 
 
 class Text:
@@ -129,6 +132,69 @@ def windows(values, length, ahead=1):
         raise ValueError(f"windows: values has shape {values.shape}, expected at least {length + ahead} values along one axis")
     x = np.lib.stride_tricks.sliding_window_view(values, length)[: len(values) - length - ahead + 1]
     return x.copy(), values[length + ahead - 1 :].copy()
+
+
+class Forecasting:
+    """A series cut for forecasting: windows and the value after each, scaled by what the training part alone shows.
+
+    Parameters
+    ----------
+    values : array_like, shape (T,)
+    length : int
+        Of the windows.
+    train, validation : float
+        Shares of the series, in order of time; the rest is for testing. A window belongs to the part that holds the value after it.
+    logarithm : bool, optional
+        Learn the logarithm; by default where all training values are positive and their second half is half as large again as the first.
+
+    Attributes
+    ----------
+    train, validation, test : ArrayDataset
+        x (N, length, 1) and y (N, 1), float32, scaled to mean 0 and deviation 1 of the training part.
+    mean, deviation : float
+    logarithm : bool
+    """
+
+    def __init__(self, values, length, *, train=0.7, validation=0.1, logarithm=None):
+        self.values = np.asarray(values, np.float64)
+        if not (0 < train < 1 and 0 <= validation < 1 - train):
+            raise ValueError(f"Forecasting: train is {train} and validation {validation}, expected shares that leave a test part")
+        known = self.values[: int(train * len(self.values))]
+        x, y = windows(self.values, length)
+        if len(known) <= length:
+            raise ValueError(f"Forecasting: values has shape {self.values.shape}, too few for windows of {length} in its first {train:.0%}")
+        if logarithm is None:
+            half = len(known) // 2
+            logarithm = bool(known.min() > 0 and known[half:].mean() > 1.5 * known[:half].mean())
+        self.logarithm = logarithm
+        scaled = np.log(known) if logarithm else known
+        self.mean, self.deviation = float(scaled.mean()), float(scaled.std()) or 1.0
+        x, y = self.scale(x)[..., None], self.scale(y)[:, None]
+        at = np.arange(length, len(self.values))
+        edges = [0, int(train * len(self.values)), int((train + validation) * len(self.values)), len(self.values)]
+        chosen = [(at >= begin) & (at < end) for begin, end in itertools.pairwise(edges)]
+        self.train, self.validation, self.test = (ArrayDataset(x[c], y[c]) for c in chosen)
+        self._test_places = at[chosen[2]]
+
+    def scale(self, values):
+        """float32 as a model sees them."""
+        values = np.log(values) if self.logarithm else np.asarray(values, np.float64)
+        return ((values - self.mean) / self.deviation).astype(np.float32)
+
+    def unscale(self, outputs):
+        """A model's outputs in the units of the series, float64."""
+        values = np.asarray(outputs, np.float64) * self.deviation + self.mean
+        return np.exp(values) if self.logarithm else values
+
+    def error(self, outputs):
+        """Mean absolute error of outputs (N, 1) for the test part, in the units of the series."""
+        return float(np.abs(self.unscale(outputs)[:, 0] - self.values[self._test_places]).mean())
+
+    def seasonal_error(self, season):
+        """That of the value `season` steps before."""
+        if self._test_places[0] < season:
+            raise ValueError(f"Forecasting: season is {season}, expected at most {self._test_places[0]}")
+        return float(np.abs(self.values[self._test_places - season] - self.values[self._test_places]).mean())
 
 
 _MONTHS = "January February March April May June July August September October November December".split()

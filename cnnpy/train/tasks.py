@@ -99,45 +99,32 @@ class Series(_Sequences):
     loss, metrics = staticmethod(F.mse_loss), ("mae",)
 
     def __init__(self, config):
-        self.config, self.values = config, data.series(config["data"])
+        self.config = config
         config.setdefault("window", 24)
         config |= {"classes": [], "normalize": None}
-        if len(self.values) < 5 * (config["window"] + 1):
-            raise ValueError(f"train: {config['data']} has {len(self.values)} values, too few for windows of {config['window']}")
-        known = self.values[: int(0.7 * len(self.values))]
-        # where it grows by factors it is learned by its logarithm
-        self.logarithm = bool(known.min() > 0 and known[len(known) // 2 :].mean() > 1.5 * known[: len(known) // 2].mean())
-        known = np.log(known) if self.logarithm else known
-        self.mean, self.deviation = float(known.mean()), float(known.std()) or 1.0
+        values = data.series(config["data"])
+        if len(values) < 5 * (config["window"] + 1):
+            raise ValueError(f"train: {config['data']} has {len(values)} values, too few for windows of {config['window']}")
+        self.series = data.Forecasting(values, config["window"])
 
     def options(self):
         return {"length": self.config["window"]}
 
-    def _part(self, begin, end):
-        """Windows whose next value lies in this share of the series."""
-        z = ((np.log(self.values) if self.logarithm else self.values) - self.mean) / self.deviation
-        x, y = data.windows(z.astype(np.float32), self.config["window"])
-        at = np.arange(self.config["window"], len(z))
-        chosen = (at >= int(begin * len(z))) & (at < int(end * len(z)))
-        return ArrayDataset(x[chosen][..., None], y[chosen][:, None]), at[chosen]
-
     def parts(self):
-        return self._part(0, 0.7)[0], self._part(0.7, 0.8)[0]
+        return self.series.train, self.series.validation
 
     def test(self):
-        return self._part(0.8, 1)[0]
+        return self.series.test
 
     def say(self, result, count):
         return f"mean squared error {result['loss']:.4f}, mean absolute error {result['mae']:.4f} in scaled units ({count} values)"
 
     def finish(self, model):
-        test, at = self._part(0.8, 1)
-        forecast = predict(model, test.x)[:, 0].astype(np.float64) * self.deviation + self.mean
-        error = np.abs((np.exp(forecast) if self.logarithm else forecast) - self.values[at]).mean()
+        error = self.series.error(predict(model, self.series.test.x))
         lines = [f"test mean absolute error {error:.4f} in the units of {self.config['data']}"]
         season = self.config.get("season")
         if season:
-            naive = np.abs(self.values[at - season] - self.values[at]).mean()
+            naive = self.series.seasonal_error(season)
             lines.append(f"the value {season} steps ago would have {naive:.4f}: {error / naive:.2f} of that")
         return lines
 

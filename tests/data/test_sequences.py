@@ -55,3 +55,27 @@ def test_the_real_files(shared):
     assert len(data.series(shared / "series" / "airline-passengers.csv")) == 144
     assert len(data.series(shared / "series" / "daily-min-temperatures.csv")) == 3650
     assert len(data.text(shared / "text" / "tinyshakespeare.txt").characters) == 65
+
+
+def test_forecasting_scales_by_the_training_part_alone():
+    """What comes later changes nothing: neither the scale nor the training windows."""
+    values = np.arange(100.0) % 7 + 5
+    later = values.copy()
+    later[70:] *= 1000
+    a, b = data.Forecasting(values, 6), data.Forecasting(later, 6)
+    assert (a.mean, a.deviation) == (b.mean, b.deviation) == (values[:70].mean(), values[:70].std())
+    assert np.array_equal(a.train.x, b.train.x) and not np.array_equal(a.test.x, b.test.x)
+    assert [len(p) for p in (a.train, a.validation, a.test)] == [64, 10, 20] and a.train.x.shape == (64, 6, 1)
+    np.testing.assert_allclose(a.unscale(a.train.x[3, :, 0]), values[3:9], rtol=1e-6)
+    np.testing.assert_allclose(a.unscale(a.test.y[:, 0]), values[80:], rtol=1e-6)
+    assert a.error(a.test.y) < 1e-5 and a.seasonal_error(7) == 0 and a.seasonal_error(1) > 1
+    grows = data.Forecasting(np.exp(np.arange(60) / 10), 5)
+    assert grows.logarithm and not a.logarithm
+    np.testing.assert_allclose(grows.unscale(grows.scale(np.array([2.0, 9.0]))), [2, 9], rtol=1e-5)
+    for call, why in (
+        (lambda: data.Forecasting(values, 90), "too few for windows of 90"),
+        (lambda: data.Forecasting(values, 5, train=0.9, validation=0.2), "leave a test part"),
+        (lambda: a.seasonal_error(90), "season is 90"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            call()

@@ -53,6 +53,31 @@ def test_functions_are_within_four_ulp(dtype, isa, rng):
     assert ulps(F.exp(low), np.exp(low.astype(np.longdouble)), dtype).max() <= 1
 
 
+def test_functions_over_all_floats(budget, capsys):
+    """exp, tanh, sigmoid within 4 ulp: every float32 in the long tier, evenly spaced ones before."""
+    stride = budget(quick=1031, full=67, long=1)
+    worst = {"exp": 0.0, "tanh": 0.0, "sigmoid": 0.0}
+    count = 0
+    with np.errstate(all="ignore"):
+        for begin in range(0, 2**32, stride << 22):
+            x = np.arange(begin, min(begin + (stride << 22), 2**32), stride, np.uint64).astype(np.uint32).view(np.float32)
+            wide = x.astype(np.float64)
+            number = ~np.isnan(x)
+            exact = {"exp": np.exp(wide), "tanh": np.tanh(wide), "sigmoid": 1 / (1 + np.exp(-wide))}
+            for name, wanted in exact.items():
+                got = getattr(F, name)(x)
+                assert np.isnan(got[~number]).all()
+                rounded = wanted.astype(np.float32)
+                finite = number & np.isfinite(rounded)
+                assert (got[number & np.isinf(rounded)] >= np.finfo(np.float32).max).all()
+                error = np.abs(got.astype(np.float64) - wanted)[finite] / np.spacing(np.abs(rounded[finite])).astype(np.float64)
+                worst[name] = max(worst[name], float(error.max(initial=0)))
+            count += x.size
+    with capsys.disabled():
+        print(f"\n{count:,} floats, largest errors in ulp: " + ", ".join(f"{n} {e:.2f}" for n, e in worst.items()))
+    assert all(e <= 4 for e in worst.values()), worst
+
+
 def test_the_same_bits_at_every_position(isa, rng):
     x = rng.normal(size=67).astype(np.float32)
     for function in (F.tanh, F.sigmoid, F.exp, F.relu):
