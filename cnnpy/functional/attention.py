@@ -42,6 +42,12 @@ def _output_gradient(function, dy):
     return dy
 
 
+def _check_gradient(function, dy, shape):
+    given = _core.shape_of(function, dy, "dy")
+    if given != shape:
+        raise ValueError(f"{function}: dy has shape {given}, expected {shape}")
+
+
 def _mask_gradient(scores, mask):
     """Of an added mask: summed over the axes along which it was broadcast. A bool mask has none."""
     return None if scores is None or np.asarray(mask).dtype.kind != "f" else _to_shape(scores, mask)
@@ -138,14 +144,14 @@ def _biases(function, biases):
 
 def _linear(function, names, x, weight, bias):
     """A projection; errors name the caller's arrays."""
-    shapes = [_core.shape_of(function, a) for a in (x, weight)]
+    shapes = [_core.shape_of(function, a, n) for a, n in zip((x, weight), names, strict=False)]
     if len(shapes[0]) != 3:
         raise ValueError(f"{function}: {names[0]} has shape {shapes[0]}, expected (N, length, features)")
     if len(shapes[1]) != 2 or shapes[1][1] != shapes[0][2]:
         raise ValueError(
             f"{function}: {names[1]} has shape {shapes[1]}, expected (out, {shapes[0][2]}) because {names[0]} has shape {shapes[0]}"
         )
-    if bias is not None and _core.shape_of(function, bias) != shapes[1][:1]:
+    if bias is not None and _core.shape_of(function, bias, names[2]) != shapes[1][:1]:
         raise ValueError(f"{function}: {names[2]} has shape {_core.shape_of(function, bias)}, expected {shapes[1][:1]}")
     return _core.linear_forward(x, weight, bias, None)
 
@@ -209,6 +215,7 @@ def multi_head_attention_backward(
             q, k, v, w_q, w_k, w_v, w_o, biases, mask, num_heads=heads, is_causal=is_causal, return_cache=True
         )[1]
     *inputs, y, log_sum = cache
+    _check_gradient(function, dy, (*y.shape[:2], _core.shape_of(function, w_o, "w_o")[0]))
     field = {n: 1 << i for i, n in enumerate(op.Gradients._fields)}
     with_mask = mask is not None and added is mask and bool(wanted & field["mask"])
     last = 7 if wanted & (field["w_o"] | field["biases"]) else 1
@@ -230,12 +237,12 @@ def _additive(function, q, k, v, w_q, w_k, w_v, mask):
     """The projections, the weights and the output."""
     uq, uk = _linear(function, ("q", "w_q", ""), q, w_q, None), _linear(function, ("k", "w_k", ""), k, w_k, None)
     scores = _core.additive_scores_forward(function, uq, uk, w_v)
-    shape = _core.shape_of(function, v)
+    shape = _core.shape_of(function, v, "v")
     if len(shape) != 3 or shape[:2] != (scores.shape[0], scores.shape[2]):
         raise ValueError(f"{function}: v has shape {shape}, expected ({scores.shape[0]}, {scores.shape[2]}, W), one value a key")
     added = _mask(mask)
     if added is not None:
-        broadcast = _core.shape_of(function, added)
+        broadcast = _core.shape_of(function, added, "mask")
         if len(broadcast) > 3 or any(n not in (1, m) for n, m in zip(broadcast[::-1], scores.shape[::-1], strict=False)):
             raise ValueError(f"{function}: mask has shape {broadcast}, expected one that broadcasts to {scores.shape}")
         scores = scores + np.asarray(added)
@@ -293,11 +300,9 @@ def additive_attention_backward(dy, q, k, v, w_q, w_k, w_v, mask=None, *, return
     if cache is None:
         cache = _additive(function, q, k, v, w_q, w_k, w_v, mask)[:3]
     uq, uk, weights = cache
-    v_shape, expected = _core.shape_of(function, v), (*weights.shape[:2], _core.shape_of(function, v)[-1])
-    if _core.shape_of(function, dy) != expected:
-        raise ValueError(f"{function}: dy has shape {_core.shape_of(function, dy)}, expected {expected}")
+    _check_gradient(function, dy, (*weights.shape[:2], _core.shape_of(function, v, "v")[-1]))
     dy = np.asarray(dy)
-    found: dict = {"v": _core.matmul(weights.swapaxes(1, 2), dy) if v_shape else None}
+    found: dict = {"v": _core.matmul(weights.swapaxes(1, 2), dy)}
     d_scores = _core.softmax_backward(_core.matmul(dy, np.asarray(v).swapaxes(1, 2)), weights, -1)
     if mask is not None:
         found["mask"] = _mask_gradient(d_scores, mask) if _mask(mask) is mask else None

@@ -12,7 +12,8 @@ _SAME = (1, "same", 1, 1, "zeros", False)  # stride, padding, dilation, groups, 
 
 
 def _check(function, x, h, c, w_xh, w_hh, b):
-    x, h, c, w, u = (_core.shape_of(function, a) for a in (x, h, c, w_xh, w_hh))
+    given = {"x": x, "h": h, "c": c, "w_xh": w_xh, "w_hh": w_hh}
+    x, h, c, w, u = (_core.shape_of(function, a, n) for n, a in given.items())
     if len(x) != 4:
         raise ValueError(f"{function}: x has shape {x}, expected (N, C, H, W)")
     if len(w) != 4 or w[0] % 4 or w[0] == 0 or w[1] != x[1]:
@@ -23,7 +24,7 @@ def _check(function, x, h, c, w_xh, w_hh, b):
     for name, shape in (("h", h), ("c", c)):
         if shape != (x[0], k, *x[2:]):
             raise ValueError(f"{function}: {name} has shape {shape}, expected {(x[0], k, *x[2:])}")
-    if b is not None and _core.shape_of(function, b) != (4 * k,):
+    if b is not None and _core.shape_of(function, b, "b") != (4 * k,):
         raise ValueError(f"{function}: b has shape {_core.shape_of(function, b)}, expected ({4 * k},)")
 
 
@@ -70,6 +71,8 @@ def convlstm_cell_backward(dy, x, h, c, w_xh, w_hh, b=None, *, cache=None, needs
     function, op = "convlstm_cell_backward", convlstm_cell.operation
     wanted, (dh, dc) = select(function, op.Gradients, needs), parts(function, dy)
     _check(function, x, h, c, w_xh, w_hh, b)
+    if dh is None and dc is None:
+        raise TypeError(f"{function}: dy is None in all its parts, expected at least one gradient")
     if cache is None:
         cache = convlstm_cell.operation.forward(x, h, c, w_xh, w_hh, b, return_cache=True)[1]
     da, dc0 = _core.lstm_gates_backward(function, dh, dc, c, *cache)

@@ -73,16 +73,19 @@ class _Sequence:
         arrays = [a for a in (x, *_leaves(self.sets, 2), h0, c0) if a is not None]
         if all(type(a) is np.ndarray and a.dtype == arrays[0].dtype for a in arrays):
             return x
-        kinds = [a.dtype if isinstance(a, np.ndarray) else np.asarray(a).dtype for a in arrays]
+        try:
+            kinds = [a.dtype if isinstance(a, np.ndarray) else np.asarray(a).dtype for a in arrays]
+        except Exception:
+            return x  # the core names what is no array
         if any(k.kind not in "biuf" or k.itemsize > 8 for k in kinds) or isinstance(x, np.ma.MaskedArray):
-            return x  # the core names it
+            return x
         return np.asarray(x, np.result_type(*kinds, np.float32))
 
     def _states(self, name, given):
         count = self.num_layers * self.directions
         if given is None:
             return [None] * count
-        shape = _core.shape_of(self.function, given)
+        shape = _core.shape_of(self.function, given, name)
         if len(shape) != 3 or shape[0] != count:
             raise ValueError(f"{self.function}: {name} has shape {shape}, expected ({count}, N, H), one state a layer and direction")
         return np.asarray(given)

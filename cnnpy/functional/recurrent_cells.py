@@ -45,6 +45,8 @@ def _cell_forward(function, cell, x, h, c, weights, keep):
 def _cell_backward(op, cell, dh, dc, x, h, c, weights, cache, needs):
     function = f"{op.name}_backward"
     mask = select(function, op.Gradients, needs)
+    if dh is None and dc is None:
+        raise TypeError(f"{function}: dy is None{'' if c is None else ' in all its parts'}, expected a gradient")
     if cache is None:
         cache = _cell_forward(function, cell, x, h, c, weights, True)
     y, _, _, gates, cells = cache

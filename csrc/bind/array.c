@@ -101,15 +101,17 @@ static PyObject *rearrange(PyObject *module, PyObject *const *args, Py_ssize_t n
     return deliver(&f, y, Py_None);
 }
 
-/* shape_of(name, x): the shape of what would be read as an array argument */
+/* shape_of(function, x, name="x"): the shape of what would be read as the array argument `name` */
 static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
     struct frame f = {.function = "shape_of"};
     PyArrayObject *x;
-    if (expect_arguments(&f, n, 2) < 0 || !PyUnicode_Check(args[0]) || !(f.function = PyUnicode_AsUTF8(args[0])))
+    const char *name = "x";
+    if (expect_arguments(&f, n, n == 3 ? 3 : 2) < 0 || !PyUnicode_Check(args[0]) || !(f.function = PyUnicode_AsUTF8(args[0])) ||
+        (n > 2 && !(name = PyUnicode_AsUTF8(args[2]))))
         return NULL;
-    const struct array_row rows[] = {{"x", args[1], &x, 0}};
+    const struct array_row rows[] = {{name, args[1], &x, 0}};
     if (read_arrays(&f, rows, 1) < 0)
         return frame_return(&f, NULL);
     PyObject *shape = PyTuple_New(PyArray_NDIM(x));
@@ -123,4 +125,4 @@ static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return frame_return(&f, shape);
 }
 
-PyMethodDef array_methods[] = {METHOD(shape_of, "name, x -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};
+PyMethodDef array_methods[] = {METHOD(shape_of, "function, x, name='x' -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};

@@ -45,6 +45,18 @@ class Vector:
 
         return take(self.shape)
 
+    def leaves(self, shape=None):
+        shape = self.shape if shape is None else shape
+        return sum(map(self.leaves, shape)) if isinstance(shape, tuple) else int(np.prod(shape[0]))
+
+    def instead(self, wrong):
+        """Something that is no gradient, where the first one belongs."""
+
+        def place(shape):
+            return (place(shape[0]), *(None for _ in shape[1:])) if isinstance(shape, tuple) else wrong
+
+        return place(self.shape)
+
 
 class Flat:
     """The face of an operation. ``nested`` maps plain names to (field, set, place); other arrays keep their names."""
@@ -90,8 +102,9 @@ class Flat:
 
     def backward(self, dy, *arrays, needs=None, **options):
         args = self.arguments(arrays)
-        dy = np.asarray(dy)
-        parted = Vector.of(self.op.forward(*args, **options)).part(dy)
+        vector = Vector.of(self.op.forward(*args, **options))
+        fits = (isinstance(dy, np.ndarray) and dy.shape == (vector.leaves(),)) or (isinstance(dy, list) and len(dy) == vector.leaves())
+        parted = vector.part(np.asarray(dy)) if fits else vector.instead(dy)
         fields = dict(self.nested)
         wanted = None
         if needs is not None:
