@@ -238,8 +238,8 @@ def evaluate_run(args):
     part = task.parts()[1] if args.command == "validate" else task.test()
     result = train.evaluate(model, part, transform=task.transform, loss=task.loss, metrics=task.metrics)
     print(f"{args.command} {path}: {task.say(result, len(part))}")
-    if args.command == "test":
-        print(*task.finish(model), sep="\n", end="\n" if task.finish(model) else "")
+    for line in task.finish(model) if args.command == "test" else ():
+        print(line)
 
 
 def sample_text(args):

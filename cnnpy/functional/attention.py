@@ -28,11 +28,6 @@ def _mask(mask):
     return np.where(array, np.float32(0), np.float32(-np.inf)) if array.dtype == bool else mask
 
 
-def _flag(function, name, value):
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{function}: {name} is {type(value).__name__}, expected True or False")
-
-
 def _output_gradient(function, dy):
     """dy of the output; returned weights carry no gradient."""
     if isinstance(dy, tuple):

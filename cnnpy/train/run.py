@@ -119,13 +119,6 @@ class Run:
         whole = ("epoch", "step")
         return History([{k: int(v) if k in whole and v is not None else v for k, v in row.items()} for row in rows])
 
-    def parts(self):
-        """Training and validation part: a fixed random share of the training files is never trained on."""
-        train, validation = data.split(
-            load_data(self.config["data"], "train"), [1 - VALIDATION_SHARE, VALIDATION_SHARE], rng=self.config["seed"]
-        )
-        return train, validation
-
     def load_best(self, model):
         """Puts the best checkpoint's weights, or the newest one's, into the model; returns its path."""
         from cnnpy.train.checkpoint import load_checkpoint, newest

@@ -152,7 +152,7 @@ def test_bad_arguments_are_refused_by_name(rng):
 
 
 def test_against_pytorch(rng):
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="it comes with the bench extra")
     from cnnpy import nn
 
     q, k, v = (rng.normal(size=(2, 3, n, 8)) for n in (70, 90, 90))

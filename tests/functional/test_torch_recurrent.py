@@ -6,7 +6,7 @@ import pytest
 from cnnpy import functional as F
 from cnnpy import nn
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="it comes with the bench extra")
 
 SHAPES = [(1, 1, 1, 1), (1, 7, 5, 3), (2, 5, 4, 9), (3, 6, 17, 16), (5, 4, 33, 40), (70, 9, 20, 24), (60, 3, 7, 70)]
 LAYERS = [(1, False), (1, True), (2, True), (3, False)]

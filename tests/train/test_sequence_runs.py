@@ -13,7 +13,7 @@ def write_series(path):
 
 
 def test_a_text(tmp_path, capsys):
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="it comes with the train extra")
     source = tmp_path / "text.txt"
     source.write_text("the cat sat on the mat. " * 200)
     command = ["train", "char_lstm", "--data", str(source), "--window", "20", "--quiet", "--out", str(tmp_path / "run")]
@@ -44,7 +44,7 @@ def test_a_text(tmp_path, capsys):
 
 
 def test_a_series(tmp_path, capsys):
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="it comes with the train extra")
     source = tmp_path / "series.csv"
     write_series(source)
     command = [
@@ -71,7 +71,7 @@ def test_a_series(tmp_path, capsys):
 
 
 def test_dates_with_attention(tmp_path, capsys, budget):
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="it comes with the train extra")
     epochs = budget(quick=0, full=8)
     if not epochs:
         pytest.skip("takes minutes: full tier")
