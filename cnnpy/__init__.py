@@ -17,7 +17,7 @@ from cnnpy.functional.runtime import (
 
 __version__ = "0.1.0"
 
-_LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli", "image", "transforms", "plot", "dist")
+_LAZY = ("nn", "optim", "data", "models", "train", "io", "tools", "cli", "image", "transforms", "plot", "dist", "compiler")
 
 __all__ = [
     "Tensor",
@@ -37,12 +37,14 @@ __all__ = [
 
 def __getattr__(name):
     """Subpackages are imported at first use: importing cnnpy itself takes a few milliseconds."""
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         return importlib.import_module(f"cnnpy.{name}")
+    if name in ("compile", "compile_step"):
+        return getattr(importlib.import_module("cnnpy.compiler"), name)
     raise AttributeError(f"module 'cnnpy' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, "compile", "compile_step"])

@@ -134,6 +134,24 @@ def tracing(see):
         _state.see = before
 
 
+def note(*what):
+    """Tells who traces what a layer did beside its operations: ``("count", array)``, it added 1 to a counter; ``("mask", layer, key)``, it drew a mask."""
+    notes = getattr(_state, "notes", None)
+    if notes is not None:
+        notes.append(what)
+
+
+@contextlib.contextmanager
+def noting():
+    """The list to which :func:`note` adds inside the block."""
+    before = getattr(_state, "notes", None)
+    _state.notes = notes = []
+    try:
+        yield notes
+    finally:
+        _state.notes = before
+
+
 class _Node:
     """One recorded call: the pair, what it was given, and where its gradients go."""
 
@@ -411,7 +429,7 @@ class Tensor:
         if grad is None:
             if self.size != 1:
                 raise ValueError(f"Tensor.backward: the tensor has shape {self.shape}, expected one element or an explicit grad")
-            grad = np.ones_like(self._data)
+            grad = _FUNCTIONS["ones_like"](self._data)
         grad = np.asarray(grad._data if isinstance(grad, Tensor) else grad)
         if grad.shape != self.shape:
             raise ValueError(f"Tensor.backward: grad has shape {grad.shape}, expected {self.shape}")
@@ -441,14 +459,14 @@ class Tensor:
                 else:
                     slots = pending.setdefault(tensor._node, [None] * len(tensor._node.outputs))
                     before = slots[tensor._slot]
-                    slots[tensor._slot] = gradient if before is None else np.add(before, gradient)
+                    slots[tensor._slot] = gradient if before is None else _FUNCTIONS["accumulate"](before, gradient)
             node.release()
 
     def _accumulate(self, gradient, fresh):
         if self.grad is None:
-            self.grad = gradient if fresh else np.array(gradient)
+            self.grad = gradient if fresh else _FUNCTIONS["duplicate"](gradient)
         else:
-            self.grad = np.add(self.grad, gradient)
+            self.grad = _FUNCTIONS["accumulate"](self.grad, gradient)
 
     def backward_program(self):
         """The backward pass as text: one call with its shapes a line, in the order in which ``backward`` makes them."""

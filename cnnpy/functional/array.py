@@ -1,7 +1,7 @@
 """Array operations of the tape: arithmetic with broadcasting, products, sums, shapes.
 
-On plain arrays NumPy has all of these; here they exist in pairs, so that Tensors can record them. Element-wise arithmetic is NumPy's, which
-rounds each result exactly; sums and products are the C core's, whose order does not depend on threads or vector width.
+On plain arrays NumPy has all of these; here they exist in pairs, so that Tensors can record them. Element-wise arithmetic of floats is the C
+core's, of other types NumPy's: both round each result once. Sums and products are the core's, whose order does not depend on threads or vector width.
 """
 
 import builtins
@@ -27,6 +27,54 @@ def _in(x, *dtype):
 def _operand(x):
     """An array, or a Python number as it is: it takes the dtype of what it meets."""
     return x if type(x) in (int, float) else _in(x)
+
+
+def _is_float(x):
+    return type(x) is float or type(x) is int or (x.dtype.char in "fd" and x.dtype.isnative and x.ndim <= 8)
+
+
+def _arithmetic(name, ufunc):
+    """``ufunc`` by the core where an operand is an array of floats and the other one or a number."""
+
+    def apply(a, b):
+        if _is_float(a) and _is_float(b) and not (type(a) in (int, float) and type(b) in (int, float)):
+            try:
+                return _core.binary(name, a, b)
+            except ValueError:
+                pass  # NumPy says what does not fit
+        return ufunc(a, b)
+
+    return apply
+
+
+_add, _subtract, _multiply, _divide = (
+    _arithmetic("add", np.add),
+    _arithmetic("subtract", np.subtract),
+    _arithmetic("multiply", np.multiply),
+    _arithmetic("divide", np.true_divide),
+)
+_maximum = _arithmetic("maximum", np.maximum)
+
+
+def accumulate(a, b):
+    """The sum of two gradients of one array."""
+    return _add(_in(a), _in(b))
+
+
+def duplicate(x):
+    """A copy in the memory order of x."""
+    x = np.asarray(x)
+    if x.dtype.char not in "fd" or not x.dtype.isnative:
+        return np.array(x)
+    y = np.empty_like(x)
+    _core.record_new(y)
+    _core.copy_to(y, x)
+    return y
+
+
+def full(shape, value, dtype):
+    """A new array of one value, made by the core: recorded programs fill it again."""
+    return _core.full_like(np.broadcast_to(np.zeros((), dtype), shape), float(value))
 
 
 def reduce_sum(x, axes, keepdims=False):
@@ -85,17 +133,23 @@ def _binary(name, forward, partials, doc):
     return call, backward
 
 
-add, add_backward = _binary("add", np.add, (lambda dy, a, b: dy, lambda dy, a, b: dy), "``a + b`` with broadcasting.")
-subtract, subtract_backward = _binary("subtract", np.subtract, (lambda dy, a, b: dy, lambda dy, a, b: -dy), "``a - b`` with broadcasting.")
+add, add_backward = _binary("add", _add, (lambda dy, a, b: dy, lambda dy, a, b: dy), "``a + b`` with broadcasting.")
+subtract, subtract_backward = _binary("subtract", _subtract, (lambda dy, a, b: dy, lambda dy, a, b: _multiply(dy, -1.0)), "``a - b`` with broadcasting.")
 multiply, multiply_backward = _binary(
-    "multiply", np.multiply, (lambda dy, a, b: dy * b, lambda dy, a, b: dy * a), "``a * b`` with broadcasting."
+    "multiply", _multiply, (lambda dy, a, b: _multiply(dy, b), lambda dy, a, b: _multiply(dy, a)), "``a * b`` with broadcasting."
 )
 divide, divide_backward = _binary(
-    "divide", np.true_divide, (lambda dy, a, b: dy / b, lambda dy, a, b: -dy * a / (b * b)), "``a / b`` with broadcasting."
+    "divide",
+    _divide,
+    (
+        lambda dy, a, b: _divide(dy, b),
+        lambda dy, a, b: _divide(_multiply(_multiply(dy, -1.0), a), b * b if type(b) in (int, float) else _multiply(b, b)),
+    ),
+    "``a / b`` with broadcasting.",
 )
 maximum, maximum_backward = _binary(
     "maximum",
-    np.maximum,
+    _maximum,
     (lambda dy, a, b: np.where(a >= b, dy, 0), lambda dy, a, b: np.where(a >= b, 0, dy)),
     "The larger of two values, element by element; the gradient goes to it, to ``a`` where they are equal.",
 )
@@ -123,10 +177,15 @@ def _unary(name, forward, derivative, doc):
     return call, backward
 
 
-negative, negative_backward = _unary("negative", np.negative, lambda dy, x, y: -dy, "``-x``.")
-exp, exp_backward = _unary("exp", lambda x: _core.exp_forward(x, None), lambda dy, x, y: dy * y, "``e^x``, within 4 ulp.")
-log, log_backward = _unary("log", lambda x: _core.log_forward(x, None), lambda dy, x, y: dy / x, "Natural logarithm, within 4 ulp.")
-sqrt, sqrt_backward = _unary("sqrt", np.sqrt, lambda dy, x, y: dy / (2 * y), "Square root.")
+negative, negative_backward = _unary("negative", lambda x: _multiply(x, -1.0) if _is_float(x) else np.negative(x), lambda dy, x, y: _multiply(dy, -1.0), "``-x``.")
+exp, exp_backward = _unary("exp", lambda x: _core.exp_forward(x, None), lambda dy, x, y: _multiply(dy, y), "``e^x``, within 4 ulp.")
+log, log_backward = _unary("log", lambda x: _core.log_forward(x, None), lambda dy, x, y: _divide(dy, x), "Natural logarithm, within 4 ulp.")
+sqrt, sqrt_backward = _unary(
+    "sqrt",
+    lambda x: _core.binary("sqrt", x, None) if _is_float(x) else np.sqrt(x),
+    lambda dy, x, y: _divide(dy, _multiply(y, 2.0)),
+    "Square root.",
+)
 
 
 @operation("x")
@@ -223,7 +282,7 @@ def mean(x, axis=None, *, keepdims=False):
     axes = _axes("mean", x, axis)
     total = reduce_sum(x.astype(_floats(x), copy=False), axes, keepdims)
     with np.errstate(invalid="ignore"):
-        return np.true_divide(total, total.dtype.type(math.prod(x.shape[a] for a in axes)))
+        return _in(_divide(total, float(math.prod(x.shape[a] for a in axes))))
 
 
 @mean.backward
@@ -233,7 +292,7 @@ def mean_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     axes = _axes("mean", x, axis)
     count = builtins.max(1, math.prod(x.shape[a] for a in axes))
     return single(
-        "mean_backward", mean.operation.Gradients, needs, lambda: _spread(np.true_divide(_in(dy), count, dtype=_floats(x)), x, axes)
+        "mean_backward", mean.operation.Gradients, needs, lambda: _spread(_divide(_in(dy).astype(_floats(x), copy=False), float(count)), x, axes)
     )
 
 
@@ -263,13 +322,27 @@ def max_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
 @operation("x", fresh=False)
 def reshape(x, *, shape):
     """The same elements in C order under another shape; a view where memory allows."""
-    return np.reshape(_in(x), shape)
+    return _reshaped(_in(x), shape)
+
+
+def _reshaped(x, shape):
+    y = np.reshape(x, shape)
+    if _core.recording() and y.size and not np.may_share_memory(x, y):
+        return np.reshape(duplicate_in_c_order(x), shape)
+    return y
+
+
+def duplicate_in_c_order(x):
+    y = np.empty(x.shape, x.dtype)
+    _core.record_new(y)
+    _core.copy_to(y, x)
+    return y
 
 
 @reshape.backward
 def reshape_backward(dy, x, *, shape, cache=None, needs=None):
     """Gradient of :func:`reshape`."""
-    return single("reshape_backward", reshape.operation.Gradients, needs, lambda: np.reshape(_in(dy), np.shape(x)))
+    return single("reshape_backward", reshape.operation.Gradients, needs, lambda: _reshaped(_in(dy), np.shape(x)))
 
 
 @operation("x", fresh=False)
@@ -308,10 +381,14 @@ def getitem_backward(dy, x, index, *, cache=None, needs=None):
     """Gradient of :func:`getitem`: dy added where it was read, in order."""
 
     def compute():
-        dx = np.zeros(np.shape(x), _in(dy).dtype)
+        given = _in(dy)
+        dx = full(np.shape(x), 0, given.dtype) if _is_float(given) else np.zeros(np.shape(x), given.dtype)
         parts = index if isinstance(index, tuple) else (index,)
         if all(p is None or p is Ellipsis or (isinstance(p, (int, slice)) and not isinstance(p, bool)) for p in parts):
-            dx[index] = _in(dy)  # no cell is read twice
+            if _is_float(given):
+                _core.copy_to(dx[(*parts, ...) if Ellipsis not in parts else parts], given)  # no cell is read twice
+            else:
+                dx[index] = given
         else:
             np.add.at(dx, index, _in(dy))
         return dx
@@ -319,10 +396,25 @@ def getitem_backward(dy, x, index, *, cache=None, needs=None):
     return single("getitem_backward", getitem.operation.Gradients, needs, compute)
 
 
+def _join(function, arrays, axis):
+    """NumPy's concatenate or stack, whose copies are the core's while a program is recorded."""
+    if not _core.recording():
+        return function(arrays, axis=axis)
+    y = np.empty_like(function(arrays, axis=axis))
+    _core.record_new(y)
+    if function is np.stack:
+        parts = list(np.moveaxis(y, axis, 0))
+    else:
+        parts = np.split(y, np.cumsum([np.shape(a)[axis] for a in arrays])[:-1], axis=axis)
+    for part, a in zip(parts, arrays, strict=True):
+        _core.copy_to(part, a.astype(y.dtype, copy=False))
+    return y
+
+
 @operation("arrays*", fresh=False)
 def concatenate(arrays, *, axis=0):
     """Joins arrays along an axis."""
-    return np.concatenate([_in(a) for a in arrays], axis=axis)
+    return _join(np.concatenate, [_in(a) for a in arrays], axis)
 
 
 @concatenate.backward
@@ -335,7 +427,7 @@ def concatenate_backward(dy, arrays, *, axis=0, cache=None, needs=None):
 @operation("arrays*", fresh=False)
 def stack(arrays, *, axis=0):
     """Joins arrays of one shape along a new axis."""
-    return np.stack([_in(a) for a in arrays], axis=axis)
+    return _join(np.stack, [_in(a) for a in arrays], axis)
 
 
 @stack.backward
@@ -384,6 +476,9 @@ def channels_last_backward(dy, x, *, cache=None, needs=None):
     return single("channels_last_backward", channels_last.operation.Gradients, needs, lambda: _in(dy))
 
 
+_FUNCTIONS["accumulate"] = accumulate
+_FUNCTIONS["duplicate"] = duplicate
+_FUNCTIONS["ones_like"] = lambda x: _core.full_like(x, 1.0)
 for _name in ("matmul", "power", "sum", "mean", "max", "reshape", "transpose", "flip", "getitem"):
     _FUNCTIONS[_name] = globals()[_name]
 

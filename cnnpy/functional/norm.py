@@ -41,6 +41,19 @@ def _momentum(momentum):
     return float(momentum)
 
 
+def _update_running(running_mean, running_var, mean, variance, momentum, n):
+    """In place; by the core where the arrays are dense and of the statistics' dtype."""
+    kept = [a for a in (running_mean, running_var) if a is not None]
+    if not kept:
+        return
+    if all(a.dtype == mean.dtype and a.flags.carray for a in kept):
+        _core.running_update(running_mean, running_var, mean, variance, momentum, n)
+        return
+    for running, new in ((running_mean, mean), (running_var, variance * (n / (n - 1)))):
+        if running is not None:
+            running[...] = (1 - momentum) * running + momentum * new
+
+
 @operation("x running_mean? running_var? weight? bias?", constant=("running_mean", "running_var"), caches=True)
 def batch_norm(x, running_mean, running_var, weight=None, bias=None, *, training=False, momentum=0.1, eps=1e-5, return_cache=False):
     """Normalises every channel: by the batch's own mean and variance in training, by the running ones in evaluation.
@@ -90,9 +103,7 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, *, training
     y, mean, variance = _core.batch_norm_forward(x, running_mean, running_var, weight, bias, training, eps)
     if training and y.size:
         n = y.size // y.shape[1]
-        for running, new in ((running_mean, mean), (running_var, variance * (n / (n - 1)))):
-            if running is not None:
-                running[...] = (1 - momentum) * running + momentum * new
+        _update_running(running_mean, running_var, mean, variance, momentum, n)
     return (y, (mean, variance)) if return_cache else y
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from cnnpy import _core
 from cnnpy.autograd import _leaves, operation
 from cnnpy.functional._pair import select
+from cnnpy.functional.array import accumulate
 from cnnpy.functional.dropout import _key
 from cnnpy.functional.recurrent_cells import nonlinearity_cell, parts
 
@@ -134,7 +135,7 @@ class _Sequence:
                 k = layer * self.directions + direction
                 ends = (None if g is None else g[k] for g in (dh_n, dc_n))
                 found = _core.recurrent_backward(*self.arguments(layer, direction, x), dy, *ends, y, *kept[direction], needs)
-                dx = found[0] if dx is None else np.add(dx, found[0], out=dx)
+                dx = found[0] if dx is None else accumulate(dx, found[0])
                 weights.append(found[1:6])
                 h0.append(found[6])
                 c0.append(found[7])

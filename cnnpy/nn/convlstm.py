@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
+from cnnpy.functional.array import full
 from cnnpy.nn.init import fan_in_uniform, generator
 from cnnpy.nn.module import Module, Parameter
 
@@ -43,7 +44,7 @@ class ConvLSTM2d(Module):
         if len(x.shape) != 5 or x.shape[2] != self.in_channels:
             raise ValueError(f"ConvLSTM2d: x has shape {tuple(x.shape)}, expected (N, T, {self.in_channels}, H, W)")
         if state is None:
-            zeros = np.zeros((x.shape[0], self.out_channels, *x.shape[3:]), self.weight_hh.dtype)
+            zeros = full((x.shape[0], self.out_channels, *x.shape[3:]), 0, self.weight_hh.dtype)
             state = zeros, zeros
         h, c = state
         outputs = []

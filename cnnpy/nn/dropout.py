@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
+from cnnpy.autograd import note
 from cnnpy.nn.init import generator
 from cnnpy.nn.module import Module
 
@@ -31,9 +32,15 @@ class _Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
+        rng = self.next_mask()
+        note("mask", self, rng)
+        return self.function(x, self.p, rng=rng)
+
+    def next_mask(self):
+        """The seed of the next call's mask."""
         seed, call = self._rng
         self._rng = [seed, call + 1]
-        return self.function(x, self.p, rng=seed << 31 | (call & 0x7FFFFFFF))
+        return seed << 31 | (call & 0x7FFFFFFF)
 
     def extra_repr(self):
         return f"p={self.p}"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
+from cnnpy.autograd import note
 from cnnpy.nn.module import Module, Parameter
 
 __all__ = [
@@ -71,6 +72,7 @@ class _BatchNorm(Module):
         )
         if self.training:
             self.num_batches_tracked[...] += 1
+            note("count", self.num_batches_tracked)
         return y
 
     def extra_repr(self):

@@ -1,8 +1,8 @@
 """Recurrent layers, over sequences and one step at a time. Parameters have PyTorch's names, shapes and initial values."""
 
-import numpy as np
 
 from cnnpy import functional as F
+from cnnpy.functional.array import full
 from cnnpy.nn.init import fan_in_uniform, generator
 from cnnpy.nn.module import Module, Parameter
 
@@ -140,7 +140,7 @@ class _Cell(Module):
     def _zeros(self, x):
         if len(x.shape) != 2:
             raise ValueError(f"{type(self).__name__}: x has shape {tuple(x.shape)}, expected (N, {self.input_size})")
-        return np.zeros((x.shape[0], self.hidden_size), self.weight_hh.dtype)
+        return full((x.shape[0], self.hidden_size), 0, self.weight_hh.dtype)
 
     def _weights(self):
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh

@@ -1,8 +1,8 @@
 """Resizing layers."""
 
-import numpy as np
 
 from cnnpy import functional as F
+from cnnpy.functional.array import full
 from cnnpy.nn.module import Module
 
 __all__ = ["Fold", "PixelShuffle", "PixelUnshuffle", "Subsample", "Unfold", "Upsample"]
@@ -96,7 +96,7 @@ class Subsample(Module):
         if self.front + self.behind == 0:
             return small
         n, _, h, w = small.shape
-        front, behind = (np.zeros((n, c, h, w), small.dtype) for c in (self.front, self.behind))
+        front, behind = (full((n, c, h, w), 0, small.dtype) for c in (self.front, self.behind))
         return F.concatenate([front, small, behind], axis=1)
 
     def extra_repr(self):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
+from cnnpy.functional.array import full
 from cnnpy.nn.attention import AdditiveAttention
 from cnnpy.nn.init import generator
 from cnnpy.nn.linear import Embedding, Linear
@@ -21,7 +22,7 @@ class StepPool(Module):
     def forward(self, x, lengths=None):
         steps = x.shape[1]
         if lengths is None:
-            share = np.full((1, steps, 1), 1 / steps, x.dtype)
+            share = full((1, steps, 1), 1 / steps, x.dtype)
             return F.concatenate([(x * share).sum(axis=1), x.max(axis=1)], axis=1)
         lengths = np.asarray(lengths)
         if lengths.shape != (x.shape[0],) or (len(lengths) and (lengths.min() < 1 or lengths.max() > steps)):

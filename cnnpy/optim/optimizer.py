@@ -94,6 +94,10 @@ class Optimizer:
     def _update(self, p, state, group):
         raise NotImplementedError
 
+    def numbers(self, group, state, ahead=1):
+        """The scalars of a parameter's update `ahead` steps after `state`, by the names that the core's ``cnn_update`` has for them."""
+        raise NotImplementedError
+
     def state_dict(self):
         """Options, and state by the parameter's number; arrays are copies."""
         numbers = {id(p): i for i, p in enumerate(self._parameters())}
@@ -151,6 +155,9 @@ class SGD(Optimizer):
         options = {k: group[k] for k in ("lr", "momentum", "weight_decay", "nesterov")}
         sgd_update(p._data, p.grad, velocity, first=first, **options)
 
+    def numbers(self, group, state, ahead=1):
+        return {"rate": group["lr"]} | {k: group[k] for k in ("momentum", "weight_decay", "nesterov")}
+
 
 class Adam(Optimizer):
     """Adam: moments ``m``, ``v`` of the gradient, corrected for their start at 0; ``w -= lr m / (sqrt(v) + eps)``.
@@ -172,6 +179,11 @@ class Adam(Optimizer):
         state["step"] += 1
         options = {k: group[k] for k in ("lr", "betas", "eps", "weight_decay")}
         adam_update(p._data, p.grad, state["m"], state["v"], step=state["step"], decoupled=self.decoupled, **options)
+
+    def numbers(self, group, state, ahead=1):
+        step, (beta1, beta2) = state["step"] + ahead, group["betas"]
+        corrections = {"correction1": 1 - beta1**step, "correction2": (1 - beta2**step) ** 0.5}
+        return {"rate": group["lr"], "beta1": beta1, "beta2": beta2, "epsilon": group["eps"], "weight_decay": group["weight_decay"]} | corrections
 
 
 class AdamW(Adam):
@@ -224,6 +236,15 @@ class RMSprop(Optimizer):
         options = {k: group[k] for k in ("lr", "alpha", "momentum", "eps", "weight_decay")}
         rmsprop_update(p._data, p.grad, state["v"], state.get("velocity"), state.get("average"), **options)
 
+    def numbers(self, group, state, ahead=1):
+        return {
+            "rate": group["lr"],
+            "beta2": group["alpha"],
+            "momentum": group["momentum"],
+            "epsilon": group["eps"],
+            "weight_decay": group["weight_decay"],
+        }
+
 
 class Adagrad(Optimizer):
     """Divides by the root of all squares so far: ``S += g^2``, ``w -= lr / (1 + (t - 1) lr_decay) g / (sqrt(S) + eps)``.
@@ -245,6 +266,10 @@ class Adagrad(Optimizer):
         lr = group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
         adagrad_update(p._data, p.grad, state["total"], lr=lr, eps=group["eps"], weight_decay=group["weight_decay"])
 
+    def numbers(self, group, state, ahead=1):
+        lr = group["lr"] / (1 + (state["step"] + ahead - 1) * group["lr_decay"])
+        return {"rate": lr, "epsilon": group["eps"], "weight_decay": group["weight_decay"]}
+
 
 class Adadelta(Optimizer):
     """Steps in units of the parameter: ``D = sqrt(z + eps) / sqrt(v + eps) g``, v and z running mean squares of g and D.
@@ -263,6 +288,9 @@ class Adadelta(Optimizer):
         if not state:
             state.update(v=np.zeros(p.shape, p.dtype), z=np.zeros(p.shape, p.dtype))
         adadelta_update(p._data, p.grad, state["v"], state["z"], **{k: group[k] for k in ("lr", "rho", "eps", "weight_decay")})
+
+    def numbers(self, group, state, ahead=1):
+        return {"rate": group["lr"], "beta2": group["rho"], "epsilon": group["eps"], "weight_decay": group["weight_decay"]}
 
 
 def clip_grad_norm(parameters, max_norm):

@@ -140,6 +140,20 @@ struct cnn_array {
     long shape[8], x[8], y[8];
 };
 
+/* y = a op b, element by element of a logical array; strides 0 where an operand is broadcast. An absent operand is a number. */
+enum cnn_operator { CNN_ADD, CNN_SUBTRACT, CNN_MULTIPLY, CNN_DIVIDE, CNN_MAXIMUM, CNN_SQUARE_ROOT };
+struct cnn_binary {
+    int operator, rank;
+    long shape[8], a[8], b[8], y[8];
+    double a_number, b_number;
+};
+
+/* running = (1 - momentum) running + momentum statistic, of `size` channels; the variance of `count` values enters unbiased. */
+struct cnn_running {
+    long size, count;
+    double momentum;
+};
+
 /* Sums (or maxima) over the middle axis: x[outer][axis][inner] in C order. */
 struct cnn_reduce {
     long outer, axis, inner;

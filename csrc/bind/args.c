@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "../base/memory.h"
+#include "record.h"
 
 PyObject *frame_keep(struct frame *f, PyObject *object)
 {
@@ -364,11 +365,26 @@ int is_channels_last(PyArrayObject *a)
 
 int is_dense(PyArrayObject *a) { return PyArray_IS_C_CONTIGUOUS(a) || is_channels_last(a); }
 
+/* NumPy's copy; the core's while a program is recorded. */
+int copy_into(struct frame *f, PyArrayObject *to, PyArrayObject *from)
+{
+    if (!cnn_recorder || PyArray_NDIM(to) > 8 || PyArray_SIZE(to) == 0)
+        return PyArray_CopyInto(to, from);
+    struct cnn_array p = {.rank = PyArray_NDIM(to)};
+    for (int i = 0; i < p.rank; i++)
+        p.shape[i] = PyArray_DIM(to, i), p.x[i] = element_stride(from, i), p.y[i] = element_stride(to, i);
+    void *const arrays[] = {PyArray_DATA(from), PyArray_DATA(to)};
+    return run_entry(f, CNN_array_copy, &p, arrays, (double)PyArray_SIZE(to));
+}
+
 PyArrayObject *in_c_order(struct frame *f, PyArrayObject *a)
 {
     if (PyArray_IS_C_CONTIGUOUS(a))
         return a;
-    return may_copy(f, a, PyArray_ITEMSIZE(a)) ? (PyArrayObject *)frame_keep(f, PyArray_NewCopy(a, NPY_CORDER)) : NULL;
+    if (!may_copy(f, a, PyArray_ITEMSIZE(a)))
+        return NULL;
+    PyArrayObject *copy = (PyArrayObject *)frame_keep(f, PyArray_NewLikeArray(a, NPY_CORDER, NULL, 0));
+    return copy && copy_into(f, copy, a) == 0 ? copy : NULL;
 }
 
 PyArrayObject *ordered_like(struct frame *f, PyArrayObject *a, PyArrayObject *like)
@@ -381,9 +397,7 @@ PyArrayObject *ordered_like(struct frame *f, PyArrayObject *a, PyArrayObject *li
     if (!may_copy(f, a, PyArray_ITEMSIZE(a)))
         return NULL;
     PyArrayObject *copy = (PyArrayObject *)PyArray_NewLikeArray(like, NPY_KEEPORDER, PyArray_DescrFromType(PyArray_TYPE(a)), 0);
-    if (!frame_keep(f, (PyObject *)copy) || PyArray_CopyInto(copy, a) < 0)
-        return NULL;
-    return copy;
+    return frame_keep(f, (PyObject *)copy) && copy_into(f, copy, a) == 0 ? copy : NULL;
 }
 
 /* Whether two elements of the array may share memory: strides that do not nest. */
@@ -445,6 +459,7 @@ PyObject *deliver(struct frame *f, PyArrayObject *result, PyObject *out)
     if (!result || PyErr_Occurred())
         return frame_return(f, NULL);
     if (out != Py_None) {
+        record_failure(f->function, "out= cannot be recorded");
         if (PyArray_CopyInto((PyArrayObject *)out, result) < 0)
             return frame_return(f, NULL);
         result = (PyArrayObject *)out;
@@ -490,6 +505,8 @@ int run_entry(struct frame *f, enum cnn_entry_number entry, const void *problem,
     }
     cnn_float_leave(state);
     cnn_release(run.scratch, capacity);
+    if (cnn_recorder)
+        record_line(f, entry, problem, array, work);
     return run.stopped ? -1 : 0;
 }
 

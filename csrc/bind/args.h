@@ -71,6 +71,7 @@ int is_dense(PyArrayObject *a); /* C order or channels-last, no gaps */
 /* The array itself if its strides are those of `like`, else a copy in that order. */
 PyArrayObject *ordered_like(struct frame *f, PyArrayObject *a, PyArrayObject *like);
 PyArrayObject *in_c_order(struct frame *f, PyArrayObject *a);
+int copy_into(struct frame *f, PyArrayObject *to, PyArrayObject *from); /* arrays of one shape and of the common dtype */
 long element_stride(PyArrayObject *a, int axis);
 
 /* `out=`: checked before anything is computed, written after everything is. */
@@ -84,7 +85,7 @@ int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted)
 
 /* Method tables of the families, joined in module.c. */
 extern PyMethodDef conv_methods[], pool_methods[], map_methods[], pad_methods[], resize_methods[], transpose_methods[], softmax_methods[], dense_methods[], array_methods[], optimizer_methods[], system_methods[],
-    norm_methods[], loss_methods[], recurrent_methods[], attention_methods[];
+    norm_methods[], loss_methods[], recurrent_methods[], attention_methods[], record_methods[];
 #define METHOD(name, doc) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, doc}
 
 #endif

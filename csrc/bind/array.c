@@ -25,6 +25,127 @@ static PyObject *sum_axis(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return deliver(&f, y, Py_None);
 }
 
+/* One operand of `binary`: an array of the common dtype with its strides along the axes of the result, or a number. */
+static void find_operand(PyArrayObject *a, int rank, const npy_intp *shape, long *strides)
+{
+    const int lead = rank - PyArray_NDIM(a);
+    for (int i = 0; i < rank; i++)
+        strides[i] = i < lead || (PyArray_DIM(a, i - lead) == 1 && shape[i] != 1) ? 0 : element_stride(a, i - lead);
+}
+
+/* binary(operator, a, b): arrays of floats or numbers, at least one array; b is None for a square root */
+static PyObject *binary(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    static const char *const operators[] = {"add", "subtract", "multiply", "divide", "maximum", "sqrt", NULL}; /* enum cnn_operator */
+    struct frame f = {.function = "binary"};
+    struct cnn_binary p = {0};
+    PyArrayObject *a = NULL, *b = NULL, *y;
+    struct array_row rows[2];
+    int count = 0;
+    if (expect_arguments(&f, n, 3) < 0 || read_choice(&f, "operator", args[0], operators, &p.operator) < 0)
+        return NULL;
+    f.function = operators[p.operator];
+    if (PyFloat_CheckExact(args[1]) || PyLong_CheckExact(args[1]))
+        p.a_number = PyFloat_AsDouble(args[1]);
+    else
+        rows[count++] = (struct array_row){"a", args[1], &a, 0};
+    if (PyFloat_CheckExact(args[2]) || PyLong_CheckExact(args[2]))
+        p.b_number = PyFloat_AsDouble(args[2]);
+    else if (p.operator != CNN_SQUARE_ROOT)
+        rows[count++] = (struct array_row){"b", args[2], &b, 0};
+    if (PyErr_Occurred() || read_arrays(&f, rows, count) < 0)
+        return frame_return(&f, NULL);
+    if (count == 0) {
+        refuse(&f, PyExc_TypeError, "both operands are numbers, expected an array");
+        return frame_return(&f, NULL);
+    }
+    const int ra = a ? PyArray_NDIM(a) : 0, rb = b ? PyArray_NDIM(b) : 0, rank = ra > rb ? ra : rb;
+    npy_intp shape[NPY_MAXDIMS];
+    int fits = rank <= 8;
+    for (int i = 0; fits && i < rank; i++) {
+        const npy_intp m = i < rank - ra ? 1 : PyArray_DIM(a, i - (rank - ra)), k = i < rank - rb ? 1 : PyArray_DIM(b, i - (rank - rb));
+        fits = m == k || m == 1 || k == 1;
+        shape[i] = m == 1 ? k : m;
+    }
+    if (!fits) {
+        refuse(&f, PyExc_ValueError, "a has shape %s and b %s, expected shapes that broadcast, of at most 8 axes", a ? shape_text(a) : "()", b ? shape_text(b) : "()");
+        return frame_return(&f, NULL);
+    }
+    PyArrayObject *whole = a && ra == rank && PyArray_CompareLists(PyArray_DIMS(a), shape, rank) ? a : b && rb == rank && PyArray_CompareLists(PyArray_DIMS(b), shape, rank) ? b : NULL;
+    if (!(y = new_result(&f, rank, shape, whole && is_channels_last(whole) && !PyArray_IS_C_CONTIGUOUS(whole))))
+        return frame_return(&f, NULL);
+    p.rank = rank;
+    for (int i = 0; i < rank; i++)
+        p.shape[i] = shape[i], p.y[i] = element_stride(y, i);
+    if (a)
+        find_operand(a, rank, shape, p.a);
+    if (b)
+        find_operand(b, rank, shape, p.b);
+    void *const arrays[] = {a ? PyArray_DATA(a) : NULL, b ? PyArray_DATA(b) : NULL, PyArray_DATA(y)};
+    if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_binary, &p, arrays, (double)PyArray_SIZE(y) * 0.3) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, y, Py_None);
+}
+
+/* full_like(x, number): a new array of x's shape and dtype, in C order unless x is channels-last */
+static PyObject *full_like(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "full_like"};
+    struct cnn_map p = {0};
+    PyArrayObject *x, *y;
+    const struct array_row rows[] = {{"x", args[0], &x, 0}};
+    if (expect_arguments(&f, n, 2) < 0 || read_arrays(&f, rows, 1) < 0 || read_number(&f, "number", args[1], &p.a) < 0 ||
+        !(y = new_result(&f, PyArray_NDIM(x), PyArray_DIMS(x), is_channels_last(x))))
+        return frame_return(&f, NULL);
+    p.size = PyArray_SIZE(y);
+    void *const arrays[] = {PyArray_DATA(y)};
+    if (p.size > 0 && run_entry(&f, CNN_fill, &p, arrays, (double)p.size * 0.1) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, y, Py_None);
+}
+
+/* new_bytes(count) -> uint8 array of a buffer of the core's: aligned to 64 bytes, large pages where the system has them */
+static PyObject *new_bytes(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "compiled program", .dtype = CNN_F32};
+    long bytes;
+    if (expect_arguments(&f, n, 1) < 0 || read_long(&f, "count", args[0], 0, 1l << 60, &bytes) < 0)
+        return NULL;
+    enum { LEAST = 1 << 17 }; /* what new_result takes from the core's buffers */
+    const npy_intp reals = (bytes > LEAST ? bytes : LEAST) / 4 + 1, all = reals * 4;
+    PyArrayObject *whole = new_result(&f, 1, &reals, 0);
+    PyObject *view = whole ? PyArray_New(&PyArray_Type, 1, &all, NPY_UINT8, NULL, PyArray_DATA(whole), 0, NPY_ARRAY_CARRAY, NULL) : NULL;
+    if (view) {
+        Py_INCREF(whole);
+        if (PyArray_SetBaseObject((PyArrayObject *)view, (PyObject *)whole) < 0)
+            Py_CLEAR(view);
+    }
+    return frame_return(&f, view);
+}
+
+/* copy_to(y, x): y = x, arrays of one shape and dtype, y writeable */
+static PyObject *copy_to(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "copy_to"};
+    if (expect_arguments(&f, n, 2) < 0)
+        return NULL;
+    PyArrayObject *y = (PyArrayObject *)args[0], *x = (PyArrayObject *)args[1];
+    if (!PyArray_Check(args[0]) || !PyArray_Check(args[1]) || PyArray_TYPE(x) != PyArray_TYPE(y) || !PyArray_SAMESHAPE(x, y) || !PyArray_ISBEHAVED(y) ||
+        !PyArray_ISBEHAVED_RO(x) || (PyArray_TYPE(x) != NPY_FLOAT && PyArray_TYPE(x) != NPY_DOUBLE))
+        return refuse(&f, PyExc_TypeError, "x and y are no two float arrays of one shape and dtype");
+    f.dtype = PyArray_TYPE(x) == NPY_FLOAT ? CNN_F32 : CNN_F64;
+    Py_INCREF(y); /* a view of something recorded, or an array that becomes known here */
+    frame_keep(&f, (PyObject *)y);
+    if (copy_into(&f, y, x) < 0)
+        return frame_return(&f, NULL);
+    Py_INCREF(Py_None);
+    return frame_return(&f, Py_None);
+}
+
 /* channels_last(x): (N, C, spatial) with channels neighbours in memory; x itself where it is so already, a view where only
  * the strides of axes of length 1 differ. */
 static PyObject *channels_last(PyObject *module, PyObject *const *args, Py_ssize_t n)
@@ -125,4 +246,4 @@ static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return frame_return(&f, shape);
 }
 
-PyMethodDef array_methods[] = {METHOD(shape_of, "function, x, name='x' -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};
+PyMethodDef array_methods[] = {METHOD(binary, "operator, a, b -> y"), METHOD(full_like, "x, number -> y"), METHOD(copy_to, "y, x"), METHOD(new_bytes, "count -> uint8 array"), METHOD(shape_of, "function, x, name='x' -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};

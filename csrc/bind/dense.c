@@ -1,5 +1,5 @@
 /* dense.c: bindings of linear (a convolution over cells of one row of samples) and of matrix products. */
-#include "args.h"
+#include "record.h"
 
 /* x (..., in) as rows: its C order unless its last two axes already are the rows. */
 struct rows {
@@ -105,9 +105,10 @@ static PyObject *linear_backward(PyObject *module, PyObject *const *args, Py_ssi
             return frame_return(&f, NULL);
         const struct cnn_conv p = linear_problem(&target, &to, w);
         void *const arrays[] = {PyArray_DATA(to.x), PyArray_DATA(w), NULL, PyArray_DATA(dx)};
-        if (out == 0)
+        if (out == 0) {
+            record_failure(f.function, "an empty axis");
             memset(PyArray_DATA(dx), 0, (size_t)PyArray_NBYTES(dx));
-        else if (run_entry(&f, CNN_conv_backward_input, &p, arrays, estimate(&p)) < 0)
+        } else if (run_entry(&f, CNN_conv_backward_input, &p, arrays, estimate(&p)) < 0)
             return frame_return(&f, NULL);
     }
     if (dw && PyArray_SIZE(dw) > 0) {
@@ -148,9 +149,10 @@ static PyObject *matmul(PyObject *module, PyObject *const *args, Py_ssize_t n)
     p.c[0] = p.m * p.n, p.c[1] = p.n, p.c[2] = 1;
     void *const arrays[] = {PyArray_DATA(a), PyArray_DATA(b), PyArray_DATA(c)};
     if (PyArray_SIZE(c) > 0) {
-        if (p.k == 0)
+        if (p.k == 0) {
+            record_failure(f.function, "an empty axis");
             memset(PyArray_DATA(c), 0, (size_t)PyArray_NBYTES(c));
-        else if (run_entry(&f, CNN_matmul, &p, arrays, 500 + (double)(p.batch * p.m) * (double)(p.k * p.n) / 20) < 0)
+        } else if (run_entry(&f, CNN_matmul, &p, arrays, 500 + (double)(p.batch * p.m) * (double)(p.k * p.n) / 20) < 0)
             return frame_return(&f, NULL);
     }
     return deliver(&f, c, Py_None);

@@ -1,5 +1,5 @@
 /* norm.c: bindings of normalisation. Arguments by position, the function's name first. */
-#include "args.h"
+#include "record.h"
 
 #include <math.h>
 
@@ -175,8 +175,11 @@ static PyObject *batch_norm_forward(PyObject *module, PyObject *const *args, Py_
     if (s.p.trained) {
         if (!(mean = new_result(&f, 1, &channels, 0)) || !(variance = new_result(&f, 1, &channels, 0)))
             return frame_return(&f, NULL);
-        memset(PyArray_DATA(mean), 0, (size_t)PyArray_NBYTES(mean));
-        memset(PyArray_DATA(variance), 0, (size_t)PyArray_NBYTES(variance));
+        if (PyArray_SIZE(s.x) == 0) {
+            record_failure(f.function, "an empty batch");
+            memset(PyArray_DATA(mean), 0, (size_t)PyArray_NBYTES(mean));
+            memset(PyArray_DATA(variance), 0, (size_t)PyArray_NBYTES(variance));
+        }
         void *const arrays[] = {PyArray_DATA(s.x), PyArray_DATA(mean), PyArray_DATA(variance)};
         if (PyArray_SIZE(s.x) > 0 && run_entry(&f, CNN_channel_moments, &s.p, arrays, work_of(&s.p)) < 0)
             return frame_return(&f, NULL);
@@ -187,6 +190,37 @@ static PyObject *batch_norm_forward(PyObject *module, PyObject *const *args, Py_
     if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_channel_norm_forward, &s.p, arrays, work_of(&s.p)) < 0)
         return frame_return(&f, NULL);
     return frame_return(&f, PyTuple_Pack(3, y, mean, variance));
+}
+
+/* running_update(running_mean, running_var, mean, variance, momentum, count): in place; either of the first two may be None */
+static PyObject *running_update(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "batch_norm"};
+    struct cnn_running p = {0};
+    PyArrayObject *arrays[4];
+    static const char *const names[] = {"running_mean", "running_var", "mean", "variance"};
+    if (expect_arguments(&f, n, 6) < 0 || read_double(&f, "momentum", args[4], 0, 1, &p.momentum) < 0 || read_long(&f, "count", args[5], 2, 1l << 60, &p.count) < 0)
+        return NULL;
+    PyArrayObject *like = NULL;
+    for (int i = 3; i >= 0; i--) {
+        arrays[i] = (PyArrayObject *)args[i];
+        if (i < 2 && args[i] == Py_None) {
+            arrays[i] = NULL;
+            continue;
+        }
+        if (!PyArray_Check(args[i]) || PyArray_NDIM(arrays[i]) != 1 || !PyArray_ISCARRAY_RO(arrays[i]) || (i < 2 && !PyArray_ISWRITEABLE(arrays[i])) ||
+            (PyArray_TYPE(arrays[i]) != NPY_FLOAT && PyArray_TYPE(arrays[i]) != NPY_DOUBLE) ||
+            (like && (PyArray_TYPE(arrays[i]) != PyArray_TYPE(like) || PyArray_DIM(arrays[i], 0) != PyArray_DIM(like, 0))))
+            return refuse(&f, PyExc_TypeError, "%s is no dense vector like the others", names[i]);
+        like = arrays[i];
+    }
+    f.dtype = PyArray_TYPE(like) == NPY_FLOAT ? CNN_F32 : CNN_F64;
+    p.size = PyArray_DIM(like, 0);
+    void *const data[] = {PyArray_DATA(arrays[2]), PyArray_DATA(arrays[3]), arrays[0] ? PyArray_DATA(arrays[0]) : NULL, arrays[1] ? PyArray_DATA(arrays[1]) : NULL};
+    if (run_entry(&f, CNN_running_update, &p, data, (double)p.size) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* batch_norm_backward(dy, x, weight, bias, mean, variance, training, eps, needs) -> dx, dweight, dbias; needs: bits 1, 2, 4 */
@@ -289,5 +323,6 @@ PyMethodDef norm_methods[] = {
     METHOD(row_norm_backward, "name, dy, x, weight, bias, mean, rstd, normalized_shape, num_groups, eps, centred -> dx, dweight, dbias"),
     METHOD(batch_norm_forward, "x, running_mean, running_var, weight, bias, training, eps -> y, mean, variance"),
     METHOD(batch_norm_backward, "dy, x, weight, bias, mean, variance, training, eps, needs -> dx, dweight, dbias"),
+    METHOD(running_update, "running_mean, running_var, mean, variance, momentum, count"),
     METHOD(local_response_norm_forward, "x, size, alpha, beta, k -> y"), METHOD(local_response_norm_backward, "dy, x, size, alpha, beta, k -> dx"),
     METHOD(dropout, "name, x, p, key, whole_channels -> y"), {NULL, NULL, 0, NULL}};

@@ -1,5 +1,5 @@
 /* recurrent.c: bindings of one layer of a recurrent network in one direction. */
-#include "args.h"
+#include "record.h"
 
 /* What forward and backward read alike. Names of the weights say which of the caller's they are. */
 struct layer {
@@ -32,8 +32,12 @@ static int sort_lengths(struct frame *f, PyObject *object, struct layer *l)
     l->p.packed = samples * l->p.steps;
     for (long i = 0; i < samples; i++)
         order[i] = i, length[i] = l->p.steps;
-    if (object == Py_None)
+    if (object == Py_None) {
+        record_constant(l->order);
+        record_constant(l->length);
         return 0;
+    }
+    record_failure(f->function, "lengths may differ from call to call");
     PyArrayObject *given;
     if (read_integers_array(f, "lengths", object, &given) < 0)
         return -1;
@@ -228,6 +232,7 @@ static PyObject *recurrent_backward(PyObject *module, PyObject *const *args, Py_
         (needs & 8 && is_lstm && !(dc0 = new_result(&f, 2, cell, 0))))
         return frame_return(&f, NULL);
     if (l.p.samples == 0) {
+        record_failure(f.function, "an empty batch");
         PyArrayObject *const zero[] = {dw_ih, dw_hh, db_ih, db_hh, dw_hr};
         for (int i = 0; i < 5; i++)
             if (zero[i])

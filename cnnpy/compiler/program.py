@@ -1,0 +1,193 @@
+"""A program that runs: lines bound to an arena and to the arrays of a model."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from cnnpy import _core
+from cnnpy.compiler.describe import bytes_moved, describe, flops
+from cnnpy.compiler.fuse import fuse
+from cnnpy.compiler.plan import Plan
+
+__all__ = ["Program"]
+
+ARENA = 0  # the source of a program that is its own memory; the arrays known from the start follow
+
+
+class Program:
+    """Lines ready to run.
+
+    Parameters
+    ----------
+    trace : Trace
+    names : list of str
+        Of the arrays known from the start, for whoever reads the program.
+    last : sequence of str
+        Entries that are moved behind all others, in order: what changes the model's state.
+    fused : bool
+    """
+
+    def __init__(self, trace, names, last=(), fused=True):
+        self.known = trace.known
+        self.names = list(names)
+        temporary = set(range(trace.known, len(trace.owners)))
+        self.places = dict(trace.places)
+        kept = {p[0] for p in self.places.values()}
+        constants = {b for b in temporary if not any(b in line.writes for line in trace.lines)}
+        lines = fuse(trace.lines, temporary - constants, kept) if fused else list(trace.lines)
+        head = [line for line in lines if line.entry.name not in last]
+        self.lines = head + [line for line in lines if line.entry.name in last]
+        self.split = len(head)
+        sizes = {b: trace.size(b) for b in range(len(trace.owners))}
+        self.sizes = sizes
+        self.plan = Plan(self.lines, sizes, temporary - constants, kept)
+        constant = {b: trace.known + 1 + i for i, b in enumerate(sorted(constants))}
+        self._arena = _arena(self.plan.bytes)
+
+        def place(buffer, offset):
+            if buffer < trace.known:
+                return 1 + buffer, offset
+            return (constant[buffer], offset) if buffer in constant else (ARENA, self.plan.offsets[buffer] + offset)
+
+        rows = []
+        for line in self.lines:
+            number, dtype, problem, arrays, work = line.core()
+            rows.append((number, dtype, problem, tuple(None if a is None else place(*a) for a in arrays), work))
+        self._core, self._problems = _core.program_new(rows, trace.known + 1 + len(constant))
+        _core.program_bind(self._core, ARENA, self._arena)
+        for buffer, source in constant.items():
+            _core.program_bind(self._core, source, trace.owners[buffer])
+        self.bound = list(trace.owners[: trace.known])
+        for i, array in enumerate(self.bound):
+            _core.program_bind(self._core, 1 + i, array)
+        self._views = {}
+        for name, (buffer, offset, shape, strides, dtype) in self.places.items():
+            if buffer >= trace.known and buffer not in constants:
+                self._views[name] = np.ndarray(shape, dtype, self._arena, self.plan.offsets[buffer] + offset, strides)
+            else:
+                owner = trace.owners[buffer]
+                low = np.lib.array_utils.byte_bounds(owner)[0]
+                gap = owner.__array_interface__["data"][0] - low
+                self._views[name] = np.ndarray(shape, dtype, owner, offset - gap, strides) if gap == 0 else owner
+        offsets = np.cumsum([0, *(-(-line.entry.size // 16) * 16 for line in self.lines)])
+        self._at = [int(o) for o in offsets]
+
+    def view(self, name):
+        """The program's own memory of a result; the next run overwrites it."""
+        return self._views[name]
+
+    def problems(self, first, count):
+        """The problems of `count` neighbouring lines of one entry as a structured array that may be changed."""
+        from cnnpy.compiler.lines import problem_dtype
+
+        dtype = problem_dtype(self.lines[first].entry.problem)
+        return np.ndarray((count,), dtype, self._problems, self._at[first], (self._at[first + 1] - self._at[first],))
+
+    def bind(self, i, array):
+        """Takes another array of the same shape, strides and dtype in the place of known array `i`."""
+        before = self.bound[i]
+        if array.dtype != before.dtype or array.shape != before.shape or array.strides != before.strides:
+            raise ValueError(f"compiled program: {self.names[i]} is {array.dtype} {array.shape}, expected {before.dtype} {before.shape}")
+        _core.program_bind(self._core, 1 + i, array)
+        self.bound[i] = array
+
+    def run(self, first=0, last=None, whole=False, seconds=None):
+        _core.program_run(self._core, first, len(self.lines) if last is None else last, whole, seconds)
+
+    def memory(self):
+        """Bytes: ``arena`` (all intermediate results and gradients), ``unshared`` (the same without sharing), ``scratch``, ``known`` (model and inputs)."""
+        return {
+            "arena": self.plan.bytes,
+            "unshared": self.plan.apart,
+            "scratch": _core.program_scratch(self._core),
+            "known": sum(self.sizes[b] for b in range(self.known)),
+        }
+
+    def _name(self, buffer, offset):
+        if buffer < self.known:
+            return self.names[buffer] + (f"+{offset}" if offset else "")
+        return f"%{buffer - self.known}" + (f"+{offset}" if offset else "")
+
+    def __str__(self):
+        rows = [(*describe(line, self._name), flops(line)) for line in self.lines]
+        if not rows:
+            return "(no lines)"
+        width = min(80, max(len(r[0]) for r in rows))
+        middle = max(len(r[1]) for r in rows)
+        text = [f"{i:4} {call:<{width}} {sizes:<{middle}} {work / 1e6:10.3f} MFLOP" for i, (call, sizes, work) in enumerate(rows)]
+        used = self.memory()
+        text.append(f"arena {used['arena'] / 2**20:.1f} MiB ({used['unshared'] / 2**20:.1f} unshared), scratch {used['scratch'] / 2**20:.1f} MiB")
+        return "\n".join(text)
+
+    def profile(self, run, repeat):
+        """Seconds a line, the least of some runs. ``run(seconds)`` runs the program once."""
+        best = np.full(len(self.lines), np.inf)
+        for _ in range(repeat):
+            seconds = np.zeros(len(self.lines))
+            run(seconds)
+            best = np.minimum(best, seconds)
+        return Profile(self, best)
+
+
+class Profile:
+    """What each line of a program took: ``rows`` of (line, seconds, flops, bytes); printed, a table with the share of the machine's bounds."""
+
+    def __init__(self, program, seconds):
+        self.rows = [(line, float(s), flops(line), bytes_moved(line, program.sizes)) for line, s in zip(program.lines, seconds, strict=True)]
+        self.total = float(seconds.sum())
+        self._texts = [describe(line, program._name) for line in program.lines]
+        self.flop_rate, self.byte_rate = _bounds()
+
+    def bound(self, row):
+        """The least seconds that the machine could take for a line: its arithmetic or its bytes."""
+        _, _, work, moved = row
+        return max(work / self.flop_rate, moved / self.byte_rate)
+
+    def by_entry(self):
+        """Seconds by kind of entry, the most first."""
+        sums: dict = {}
+        for line, seconds, *_ in self.rows:
+            sums[line.entry.name] = sums.get(line.entry.name, 0.0) + seconds
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+    def __str__(self):
+        lines = []
+        for i, (row, text) in enumerate(zip(self.rows, self._texts, strict=True)):
+            line, seconds, work, moved = row
+            lines.append(
+                f"{i:4} {line.entry.name:<24} {text[1]:<44} {seconds * 1e6:10.1f} us {100 * seconds / self.total:5.1f} % {work / max(seconds, 1e-9) / 1e9:7.1f} GF/s "
+                f"{moved / max(seconds, 1e-9) / 1e9:6.1f} GB/s {100 * self.bound(row) / max(seconds, 1e-9):4.0f} % of the bound"
+            )
+        lines.append(f"{self.total * 1e3:.3f} ms in all")
+        for name, seconds in self.by_entry().items():
+            lines.append(f"     {name:<28} {seconds * 1e3:9.3f} ms {100 * seconds / self.total:5.1f} %")
+        return "\n".join(lines)
+
+
+_measured: list = []
+
+
+def _bounds():
+    """Multiply-adds and bytes that the machine's threads do a second, measured once: (FLOP/s, B/s)."""
+    if not _measured:
+        rate = 0.0
+        for _ in range(5):
+            begin = time.perf_counter()
+            done = _core.probe(200000)
+            rate = max(rate, 2 * done / (time.perf_counter() - begin))
+        a, b = np.ones(1 << 22, np.float32), np.empty(1 << 22, np.float32)
+        copied = 0.0
+        for _ in range(5):
+            begin = time.perf_counter()
+            _core.copy_to(b, a)
+            np.copyto(b, a)
+            copied = max(copied, 4 * a.nbytes / (time.perf_counter() - begin))
+        _measured.extend((rate, copied))
+    return tuple(_measured)
+
+
+def _arena(nbytes):
+    """Bytes of the core's large buffers."""
+    return _core.new_bytes(max(64, nbytes))

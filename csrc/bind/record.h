@@ -1,0 +1,17 @@
+/* record.h: what a call of bindings did, as lines of a program: entries, problems, arrays by buffer and offset.
+ *
+ * While a thread records, run_entry notes every entry that it runs. Arrays are known by their addresses: what the recorder was given at
+ * the start, and what the lines wrote, which it keeps alive so that addresses stay unique. A line that reads any other memory depends on
+ * something that was computed elsewhere; the recording then has failed, and says why. */
+#ifndef CNN_RECORD_H
+#define CNN_RECORD_H
+
+#include "args.h"
+
+extern _Thread_local struct recorder *cnn_recorder; /* NULL: this thread does not record */
+
+void record_line(struct frame *f, enum cnn_entry_number entry, const void *problem, void *const *array, double work);
+void record_failure(const char *function, const char *cause);
+void record_constant(PyArrayObject *array); /* its contents follow from shapes and options alone */
+
+#endif
