@@ -134,24 +134,6 @@ def tracing(see):
         _state.see = before
 
 
-def note(*what):
-    """Tells who traces what a layer did beside its operations: ``("count", array)``, it added 1 to a counter; ``("mask", layer, key)``, it drew a mask."""
-    notes = getattr(_state, "notes", None)
-    if notes is not None:
-        notes.append(what)
-
-
-@contextlib.contextmanager
-def noting():
-    """The list to which :func:`note` adds inside the block."""
-    before = getattr(_state, "notes", None)
-    _state.notes = notes = []
-    try:
-        yield notes
-    finally:
-        _state.notes = before
-
-
 class _Node:
     """One recorded call: the pair, what it was given, and where its gradients go."""
 

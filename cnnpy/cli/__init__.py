@@ -113,6 +113,7 @@ def _parser():
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
     train.add_argument("--threads", type=_positive, help="threads to use (default: all allowed); changes no bit of the result")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and of the order of samples (default: 0)")
+    train.add_argument("--eager", action="store_true", help="run every call by itself instead of compiled programs: slower, the same curve")
     train.add_argument("--quiet", action="store_true", help="no progress bar")
     for name, text in (
         ("validate", "evaluate a run's best checkpoint on its validation part"),

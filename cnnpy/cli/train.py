@@ -165,6 +165,7 @@ def _train(args, reducer):
             seed=args.seed,
             workers=1 if moves else 0,
             reducer=reducer,
+            compile=not args.eager,
         )
     except KeyboardInterrupt:
         print(

@@ -118,7 +118,9 @@ class Program:
         middle = max(len(r[1]) for r in rows)
         text = [f"{i:4} {call:<{width}} {sizes:<{middle}} {work / 1e6:10.3f} MFLOP" for i, (call, sizes, work) in enumerate(rows)]
         used = self.memory()
-        text.append(f"arena {used['arena'] / 2**20:.1f} MiB ({used['unshared'] / 2**20:.1f} unshared), scratch {used['scratch'] / 2**20:.1f} MiB")
+        text.append(
+            f"arena {used['arena'] / 2**20:.1f} MiB ({used['unshared'] / 2**20:.1f} unshared), scratch {used['scratch'] / 2**20:.1f} MiB"
+        )
         return "\n".join(text)
 
     def profile(self, run, repeat):
@@ -135,7 +137,9 @@ class Profile:
     """What each line of a program took: ``rows`` of (line, seconds, flops, bytes); printed, a table with the share of the machine's bounds."""
 
     def __init__(self, program, seconds):
-        self.rows = [(line, float(s), flops(line), bytes_moved(line, program.sizes)) for line, s in zip(program.lines, seconds, strict=True)]
+        self.rows = [
+            (line, float(s), flops(line), bytes_moved(line, program.sizes)) for line, s in zip(program.lines, seconds, strict=True)
+        ]
         self.total = float(seconds.sum())
         self._texts = [describe(line, program._name) for line in program.lines]
         self.flop_rate, self.byte_rate = _bounds()

@@ -1,219 +1,21 @@
-"""compile and compile_step: a model's calls as programs, one an input shape."""
+"""compile_step: training steps as programs, one a shape of the batch."""
 
 from __future__ import annotations
 
-import threading
-import warnings
-
 import numpy as np
 
-from cnnpy.autograd import Tensor, no_grad, noting
+from cnnpy.autograd import Tensor
+from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit
 from cnnpy.compiler.program import Program
 from cnnpy.compiler.trace import module_arrays, record
-from cnnpy.functional.dropout import _key
+from cnnpy.functional._notes import noting
 
-__all__ = ["CompiledModel", "CompiledStep", "compile", "compile_step"]
+__all__ = ["CompiledStep", "compile_step"]
 
-MOST_PROGRAMS = 8  # shapes that are kept; the oldest goes
 UPDATES = ("running_update", "sgd_update", "adam_update", "rmsprop_update", "adagrad_update", "adadelta_update")
 
 
-class _Eager(Exception):
-    """Why a call cannot become a program."""
-
-
-def _input(function, name, x, integers):
-    """The array as programs take it: C order, machine byte order, int64 for whole numbers of a target."""
-    if isinstance(x, Tensor):
-        x = x._data
-    x = np.asarray(x)
-    if x.dtype.kind not in "biuf":
-        raise TypeError(f"{function}: {name} has dtype {x.dtype}, expected real numbers")
-    if x.dtype.kind in "iu" and x.dtype != np.int64 and (integers or x.dtype.itemsize >= 4):
-        x = x.astype(np.int64)
-    if x.dtype == np.float16:
-        x = x.astype(np.float32)
-    return np.ascontiguousarray(x, x.dtype.newbyteorder("=")) if x.ndim else np.array(x, x.dtype.newbyteorder("="))
-
-
-def _get(slot):
-    module, name = slot
-    return getattr(module, name)
-
-
-def _modes(model):
-    return tuple(m.training for m in model.modules())
-
-
-def _checks(lines, known):
-    """Whole numbers that must lie in a range, as eager calls check them: (known array, highest, value that is let through)."""
-    checks = set()
-    for line in lines:
-        if line.entry.name == "cross_entropy_forward" and not line.number("probabilities"):
-            place = line.array("target")
-            checks.add((place[0], line.number("classes") - 1, line.number("ignore_index"), "target"))
-        elif line.entry.name == "embedding_forward":
-            place = line.array("index")
-            checks.add((place[0], line.number("rows") - 1, None, "indices"))
-    return [c for c in checks if c[0] < known]
-
-
-def _check(function, array, high, passed, what):
-    if array.size and (array.min() < 0 or array.max() > high):
-        bad = (array < 0) | (array > high)
-        if passed is not None:
-            bad &= array != passed
-        if bad.any():
-            i = int(np.flatnonzero(bad.ravel())[0])
-            raise ValueError(f"{function}: {what} holds {array.ravel()[i]} at position {i}, expected 0 to {high}")
-
-
-class _Compiled:
-    """What compiled models and steps share: programs by shape, the fall back to eager calls, and what they say of themselves."""
-
-    function = ""
-
-    def __init__(self, model):
-        self.model = model
-        self._programs: dict = {}
-        self._latest = None
-        self._lock = threading.Lock()
-        self._warned = False
-
-    def _fall_back(self, key, cause):
-        self._programs[key] = False
-        if not self._warned:
-            self._warned = True
-            warnings.warn(f"{self.function}: the model runs eagerly, because {cause}", RuntimeWarning, stacklevel=4)
-
-    def _keep(self, key, made):
-        self._programs.pop(key, None)
-        self._programs[key] = made
-        while sum(isinstance(p, _Bound) for p in self._programs.values()) > MOST_PROGRAMS:
-            oldest = next(k for k, p in self._programs.items() if isinstance(p, _Bound))
-            del self._programs[oldest]
-
-    @property
-    def program(self):
-        """The program of the latest shape, None before there is one."""
-        return self._latest.program if self._latest is not None else None
-
-    def memory(self):
-        """Bytes of the latest program: see :meth:`Program.memory`."""
-        if self.program is None:
-            raise RuntimeError(f"{self.function}: there is no program yet; call it first")
-        return self.program.memory()
-
-    def __str__(self):
-        return f"({self.function}: no program yet; call it first)" if self.program is None else str(self.program)
-
-    def _repr_html_(self):
-        from html import escape
-
-        return f"<pre>{escape(str(self))}</pre>"
-
-    def _hooks(self):
-        for name, module in self.model.named_modules():
-            if module._forward_hooks:
-                return f"{name or 'the model'} has a forward hook"
-        return None
-
-
-class _Bound:
-    """A program and the arrays of the model that it is bound to."""
-
-    def __init__(self, program):
-        self.program = program
-        self.checks: list = []
-
-
-class CompiledModel(_Compiled):
-    """Inference as a program; made by :func:`compile`. Calls take and give arrays like the model in evaluation mode."""
-
-    function = "compile"
-
-    def refresh(self):
-        """Makes the programs anew at the next call: after parameters or statistics were changed."""
-        with self._lock:
-            self._programs.clear()
-            self._latest = None
-
-    def __call__(self, x):
-        """The model's result for `x`, an ndarray."""
-        x = _input(self.function, "x", x, False)
-        key = (x.shape, x.dtype.char)
-        with self._lock:
-            made = self._programs.get(key)
-            if made is None:
-                return self._first(key, x)
-            if made is False:
-                return self._eager(x)
-            program = made.program
-            for check in made.checks:
-                _check(self.function, x, *check[1:])
-            program.bind(0, x)
-            program.run()
-            self._latest = made
-            return program.view("output").copy(order="K")
-
-    def _eager(self, x):
-        modes = [(m, m.training) for m in self.model.modules()]
-        self.model.eval()
-        try:
-            with no_grad():
-                result = self.model(x)
-        finally:
-            for module, training in modes:
-                object.__setattr__(module, "training", training)
-        return result._data if isinstance(result, Tensor) else result
-
-    def _record(self, x, slots, parameters):
-        known = [x, *(p._data for p in parameters), *(_get(s) for s in slots)]
-
-        def call(place):
-            result = self._eager(x)
-            if isinstance(result, np.ndarray):
-                place("output", result)
-            return result
-
-        return record(call, known)
-
-    def _first(self, key, x):
-        parameters, buffers, constants = module_arrays(self.model)
-        slots = buffers + constants
-        hooks = self._hooks()
-        if hooks or x.size == 0:
-            self._fall_back(key, hooks or "the batch is empty")
-            return self._eager(x)
-        result, trace = self._record(x, slots, parameters)
-        cause = trace.cause
-        if cause is None and not isinstance(result, np.ndarray):
-            cause = "its result is not one array"
-        if cause is None and trace.lines and x.dtype.kind == "f":  # other numbers: do the calls follow the data?
-            other = np.ascontiguousarray(np.flip(x.ravel()).reshape(x.shape) * x.dtype.type(-0.75))
-            cause = trace.differs(self._record(other, slots, parameters)[1])
-        if cause is not None:
-            self._fall_back(key, cause)
-            return result
-        names = {id(p): n for n, p in self.model.named_parameters()}
-        program = Program(trace, ["x", *(names[id(p)] for p in parameters), *(name for _, name in slots)])
-        made = _Bound(program)
-        made.checks = [c for c in _checks(program.lines, 1) if c[0] == 0]
-        self._keep(key, made)
-        self._latest = made
-        return result
-
-    def profile(self, x, repeat=5):
-        """Times each line of the program for `x`; returns a :class:`Profile`, whose text is a table."""
-        self(x)
-        made = self._programs[(np.shape(x), _input(self.function, "x", x, False).dtype.char)]
-        if made is False:
-            raise RuntimeError("compile: the model runs eagerly, there is no program to time")
-        made.program.bind(0, _input(self.function, "x", x, False))
-        return made.program.profile(lambda seconds: made.program.run(seconds=seconds), repeat)
-
-
-class CompiledStep(_Compiled):
+class CompiledStep(Compiled):
     """A training step as a program; made by :func:`compile_step`.
 
     Attributes
@@ -238,17 +40,18 @@ class CompiledStep(_Compiled):
 
     def gradients(self, x, y):
         """The first half of a step: forward and backward. Leaves the gradients in ``.grad`` and returns the loss; :meth:`update` is the other half."""
-        x, y = _input(self.function, "x", x, False), _input(self.function, "y", y, True)
+        x, y = as_input(self.function, "x", x, False), as_input(self.function, "y", y, True)
         with self._lock:
             self._pending = None
             parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
-            key = (x.shape, x.dtype.char, y.shape, y.dtype.char, _modes(self.model), tuple(p.requires_grad for p in parameters))
+            key = (x.shape, x.dtype.char, y.shape, y.dtype.char, tuple(m.training for m in self.model.modules()), tuple(p.requires_grad for p in parameters))
             made = self._programs.get(key)
             if made is None or isinstance(made, tuple):
                 return self._trace(key, made, x, y)
-            if made is False or not made.rebind(x, y):
-                if made is not False:
-                    del self._programs[key]
+            if made is False or not fit(made.checks, (x, y)):
+                return self._eager(x, y)
+            if not made.rebind(x, y):
+                del self._programs[key]
                 return self._eager(x, y)
             value = made.forward_backward()
             self.output = made.program.view("output")
@@ -290,7 +93,12 @@ class CompiledStep(_Compiled):
     def _states(self, parameters, names):
         """The arrays of the optimiser's state, with names."""
         state = self.optimizer.state
-        return [(f"{n}.{k}", v) for p, n in zip(parameters, names, strict=True) for k, v in state.get(id(p), {}).items() if isinstance(v, np.ndarray)]
+        return [
+            (f"{n}.{k}", v)
+            for p, n in zip(parameters, names, strict=True)
+            for k, v in state.get(id(p), {}).items()
+            if isinstance(v, np.ndarray)
+        ]
 
     def _trace(self, key, before, x, y):
         """The first two calls of a shape are eager and recorded; where they agree they become a program."""
@@ -379,21 +187,23 @@ class CompiledStep(_Compiled):
         return made.program.profile(run, repeat)
 
 
-class _BoundStep(_Bound):
+class _BoundStep(Bound):
     def __init__(self, program, step, parameters, slots, notes):
         super().__init__(program)
         self.step, self.parameters, self.slots = step, parameters, slots
         self.state = step.optimizer.state
-        self.checks = _checks(program.lines, 2)
+        self.checks = find_checks(program.lines, 2)
         self.counters = [n[1] for n in notes if n[0] == "count"]
         self.names = program.names
         self.graded = [(p, program.view(f"grad {i}")) for i, p in enumerate(parameters) if f"grad {i}" in program.places]
         self.loss = program.view("loss")
         self.masks = []
         for _, layer, rng in (n for n in notes if n[0] == "mask"):
-            key = _key("dropout", rng)
-            at = [i for i, line in enumerate(program.lines) if line.entry.name == "dropout" and line.number("key") == key]
-            self.masks.append((layer, [program.problems(i, 1) for i in at]))
+            problems = []
+            for key in layer.keys(rng):
+                at = [i for i, line in enumerate(program.lines) if line.entry.name == "dropout" and line.number("key") == key]
+                problems.append([program.problems(i, 1) for i in at])
+            self.masks.append((layer, problems))
         first = program.split
         while first < len(program.lines) and program.lines[first].entry.name == "running_update":
             first += 1
@@ -413,8 +223,6 @@ class _BoundStep(_Bound):
     def rebind(self, x, y):
         """Brings the program to the arrays that the model and the optimiser have now; False where they do not fit it any more."""
         program, bound = self.program, self.program.bound
-        for check in self.checks:
-            _check(self.step.function, (x, y)[check[0]], *check[1:])
         program.bind(0, x)
         program.bind(1, y)
         i = 2
@@ -445,9 +253,9 @@ class _BoundStep(_Bound):
     def forward_backward(self, seconds=None):
         drawn = [(layer, layer._rng) for layer, _ in self.masks]
         for layer, problems in self.masks:
-            key = _key("dropout", layer.next_mask())
-            for problem in problems:
-                problem["key"] = key
+            for key, ones in zip(layer.keys(layer.draw()), problems, strict=True):
+                for problem in ones:
+                    problem["key"] = key
         try:
             self.program.run(0, self.program.split, False, seconds)
         except BaseException:
@@ -460,6 +268,9 @@ class _BoundStep(_Bound):
 
     def update(self, seconds=None):
         optimizer = self.step.optimizer
+        for p, gradient in self.graded:  # who changed gradients between the halves gets what he asked for
+            if p.grad is not gradient:
+                gradient[...] = 0 if p.grad is None else p.grad
         for entry in self.updates:
             group, members, problems, before = entry
             states = [self.state.get(id(p)) for p in members]
@@ -482,29 +293,6 @@ class _BoundStep(_Bound):
                 p._version += 1
         for counter in self.counters:
             counter[...] += 1
-
-
-def compile(model):
-    """Inference as a program: one call of the core for the whole model.
-
-    Parameters
-    ----------
-    model : cnnpy.nn.Module
-
-    Returns
-    -------
-    CompiledModel
-        ``predict(x)`` gives what ``model(x)`` gives in evaluation mode, an ndarray; ``print(predict)`` shows the program, ``predict.profile(x)``
-        its times, ``predict.memory()`` its bytes. After parameters changed call ``predict.refresh()``.
-
-    Notes
-    -----
-    The first call of an input shape and dtype runs eagerly and is recorded. A model whose calls cannot be recorded, or depend on the data, runs
-    eagerly ever after, with one RuntimeWarning that names the cause.
-    """
-    if not hasattr(model, "named_modules"):
-        raise TypeError(f"compile: model is {type(model).__name__}, expected a Module")
-    return CompiledModel(model)
 
 
 def compile_step(model, loss, optimizer):

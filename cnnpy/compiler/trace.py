@@ -42,9 +42,8 @@ class Trace:
                 return f"the model called {a.entry.name} the first time and {b.entry.name} the second, or on other arrays"
             if a.problem.tobytes() != b.problem.tobytes():
                 if a.entry.name == "dropout":
-                    first = a.problem.copy()
-                    first["key"] = b.problem["key"]
-                    if first.tobytes() == b.problem.tobytes():
+                    at = a.problem.dtype.fields["key"][1]
+                    if all(x[:at] + x[at + 8 :] == y[:at] + y[at + 8 :] for x, y in [(a.problem.tobytes(), b.problem.tobytes())]):
                         continue
                 return f"the numbers of {a.entry.name} change from call to call"
         if self.places != other.places:

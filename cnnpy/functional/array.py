@@ -72,6 +72,12 @@ def duplicate(x):
     return y
 
 
+def constant(array):
+    """The array itself; recorded programs may read it, because its contents follow from shapes and options alone."""
+    _core.record_new(array)
+    return array
+
+
 def full(shape, value, dtype):
     """A new array of one value, made by the core: recorded programs fill it again."""
     return _core.full_like(np.broadcast_to(np.zeros((), dtype), shape), float(value))
@@ -134,7 +140,9 @@ def _binary(name, forward, partials, doc):
 
 
 add, add_backward = _binary("add", _add, (lambda dy, a, b: dy, lambda dy, a, b: dy), "``a + b`` with broadcasting.")
-subtract, subtract_backward = _binary("subtract", _subtract, (lambda dy, a, b: dy, lambda dy, a, b: _multiply(dy, -1.0)), "``a - b`` with broadcasting.")
+subtract, subtract_backward = _binary(
+    "subtract", _subtract, (lambda dy, a, b: dy, lambda dy, a, b: _multiply(dy, -1.0)), "``a - b`` with broadcasting."
+)
 multiply, multiply_backward = _binary(
     "multiply", _multiply, (lambda dy, a, b: _multiply(dy, b), lambda dy, a, b: _multiply(dy, a)), "``a * b`` with broadcasting."
 )
@@ -177,7 +185,9 @@ def _unary(name, forward, derivative, doc):
     return call, backward
 
 
-negative, negative_backward = _unary("negative", lambda x: _multiply(x, -1.0) if _is_float(x) else np.negative(x), lambda dy, x, y: _multiply(dy, -1.0), "``-x``.")
+negative, negative_backward = _unary(
+    "negative", lambda x: _multiply(x, -1.0) if _is_float(x) else np.negative(x), lambda dy, x, y: _multiply(dy, -1.0), "``-x``."
+)
 exp, exp_backward = _unary("exp", lambda x: _core.exp_forward(x, None), lambda dy, x, y: _multiply(dy, y), "``e^x``, within 4 ulp.")
 log, log_backward = _unary("log", lambda x: _core.log_forward(x, None), lambda dy, x, y: _divide(dy, x), "Natural logarithm, within 4 ulp.")
 sqrt, sqrt_backward = _unary(
@@ -292,29 +302,53 @@ def mean_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     axes = _axes("mean", x, axis)
     count = builtins.max(1, math.prod(x.shape[a] for a in axes))
     return single(
-        "mean_backward", mean.operation.Gradients, needs, lambda: _spread(_divide(_in(dy).astype(_floats(x), copy=False), float(count)), x, axes)
+        "mean_backward",
+        mean.operation.Gradients,
+        needs,
+        lambda: _spread(_divide(_in(dy).astype(_floats(x), copy=False), float(count)), x, axes),
     )
 
 
-@operation("x")
-def max(x, axis=None, *, keepdims=False):
-    """Maximum over axes; the gradient goes to the first one in C order."""
+@operation("x", caches=True)
+def max(x, axis=None, *, keepdims=False, return_cache=False):
+    """Maximum over axes; the gradient goes to the first one in C order. A NaN counts as the largest."""
     x = _in(x)
-    return _in(np.max(x, axis=_axes("max", x, axis), keepdims=keepdims))
+    axes = _axes("max", x, axis)
+    if x.dtype.char not in "fd":
+        y = _in(np.max(x, axis=axes, keepdims=keepdims))
+        return (y, None) if return_cache else y
+    if math.prod(x.shape[a] for a in axes) == 0:
+        raise ValueError(f"max: x has shape {x.shape}, which has no maximum over axis {axis}")
+    kept, rows, sizes = _as_rows(x, axes)
+    y, place = _core.max_axis(rows, *sizes)
+    y = y.reshape([1 if a in axes else n for a, n in enumerate(x.shape)] if keepdims else [x.shape[a] for a in kept])
+    return (y, place) if return_cache else y
+
+
+def _as_rows(x, axes):
+    """x with the reduced axes as one: (the axes that stay, the array in that order, (outer, axis, inner))."""
+    axes = sorted(axes)
+    kept = [a for a in range(x.ndim) if a not in axes]
+    size = math.prod(x.shape[a] for a in axes)
+    if not axes or axes == list(range(axes[0], axes[-1] + 1)):  # neighbours: no transposition
+        first, last = (axes[0], axes[-1] + 1) if axes else (x.ndim, x.ndim)
+        return kept, x, (math.prod(x.shape[:first]), size, math.prod(x.shape[last:]))
+    return kept, x.transpose(kept + axes), (math.prod(x.shape[a] for a in kept), size, 1)
 
 
 @max.backward
 def max_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     """Gradient of :func:`max`."""
-    x = _in(x)
-    axes = _axes("max", x, axis)
+    x = _in(x).astype(_floats(_in(x)), copy=False)
+    axes = _axes("max_backward", x, axis)
 
     def compute():
-        kept = [a for a in range(x.ndim) if a not in axes]
-        rows = x.transpose(*kept, *axes).reshape([x.shape[a] for a in kept] + [-1])
-        hot = np.zeros(rows.shape, _floats(x))
-        np.put_along_axis(hot, np.argmax(rows, axis=-1)[..., None], np.reshape(_in(dy), [x.shape[a] for a in kept] + [1]), axis=-1)
-        return hot.reshape([x.shape[a] for a in (*kept, *axes)]).transpose(np.argsort([*kept, *axes]))
+        kept, rows, (outer, size, inner) = _as_rows(x, axes)
+        place = cache if cache is not None else _core.max_axis(rows, outer, size, inner)[1]
+        dx = _core.max_axis_backward(np.reshape(_in(dy), (outer, inner)), place, size)
+        if rows is x:
+            return dx.reshape(x.shape)
+        return dx.reshape(rows.shape).transpose(np.argsort([*kept, *sorted(axes)]))
 
     return single("max_backward", max.operation.Gradients, needs, compute)
 
@@ -396,7 +430,7 @@ def getitem_backward(dy, x, index, *, cache=None, needs=None):
     return single("getitem_backward", getitem.operation.Gradients, needs, compute)
 
 
-def _join(function, arrays, axis):
+def join(function, arrays, axis):
     """NumPy's concatenate or stack, whose copies are the core's while a program is recorded."""
     if not _core.recording():
         return function(arrays, axis=axis)
@@ -414,7 +448,7 @@ def _join(function, arrays, axis):
 @operation("arrays*", fresh=False)
 def concatenate(arrays, *, axis=0):
     """Joins arrays along an axis."""
-    return _join(np.concatenate, [_in(a) for a in arrays], axis)
+    return join(np.concatenate, [_in(a) for a in arrays], axis)
 
 
 @concatenate.backward
@@ -427,7 +461,7 @@ def concatenate_backward(dy, arrays, *, axis=0, cache=None, needs=None):
 @operation("arrays*", fresh=False)
 def stack(arrays, *, axis=0):
     """Joins arrays of one shape along a new axis."""
-    return _join(np.stack, [_in(a) for a in arrays], axis)
+    return join(np.stack, [_in(a) for a in arrays], axis)
 
 
 @stack.backward

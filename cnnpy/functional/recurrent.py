@@ -5,7 +5,7 @@ import numpy as np
 from cnnpy import _core
 from cnnpy.autograd import _leaves, operation
 from cnnpy.functional._pair import select
-from cnnpy.functional.array import accumulate
+from cnnpy.functional.array import accumulate, join
 from cnnpy.functional.dropout import _key
 from cnnpy.functional.recurrent_cells import nonlinearity_cell, parts
 
@@ -145,7 +145,7 @@ class _Sequence:
 
 
 def _stack(arrays):
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    return arrays[0][None] if len(arrays) == 1 else join(np.stack, arrays, 0)
 
 
 def _run(function, cell, x, weights, h0, c0, options, return_cache, projections=False):

@@ -3,14 +3,14 @@
 import numpy as np
 
 from cnnpy import functional as F
-from cnnpy.autograd import note
 from cnnpy.nn.init import generator
+from cnnpy.nn.masks import Masks
 from cnnpy.nn.module import Module
 
 __all__ = ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
 
 
-class _Dropout(Module):
+class _Dropout(Masks, Module):
     """In training mode :func:`cnnpy.{name}` with another mask at every call, in evaluation mode the identity.
 
     Parameters
@@ -32,15 +32,7 @@ class _Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        rng = self.next_mask()
-        note("mask", self, rng)
-        return self.function(x, self.p, rng=rng)
-
-    def next_mask(self):
-        """The seed of the next call's mask."""
-        seed, call = self._rng
-        self._rng = [seed, call + 1]
-        return seed << 31 | (call & 0x7FFFFFFF)
+        return self.function(x, self.p, rng=self.drawn())
 
     def extra_repr(self):
         return f"p={self.p}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
-from cnnpy.autograd import note
+from cnnpy.functional._notes import note
 from cnnpy.nn.module import Module, Parameter
 
 __all__ = [

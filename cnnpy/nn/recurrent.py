@@ -1,9 +1,9 @@
 """Recurrent layers, over sequences and one step at a time. Parameters have PyTorch's names, shapes and initial values."""
 
-
 from cnnpy import functional as F
 from cnnpy.functional.array import full
 from cnnpy.nn.init import fan_in_uniform, generator
+from cnnpy.nn.masks import Masks, layer_keys
 from cnnpy.nn.module import Module, Parameter
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
@@ -15,7 +15,7 @@ def _size(layer, name, value, low=1):
     return value
 
 
-class _Recurrent(Module):
+class _Recurrent(Masks, Module):
     """What the three share: parameters ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``, ``..._reverse``, uniform in
     +-1/sqrt(hidden_size), and the call.
 
@@ -67,10 +67,11 @@ class _Recurrent(Module):
     def _options(self, lengths):
         options = {"num_layers": self.num_layers, "bidirectional": self.bidirectional, "lengths": lengths, "batch_first": self.batch_first}
         if self.training and self.dropout > 0 and self.num_layers > 1:
-            seed, call = self._rng
-            self._rng = [seed, call + 1]
-            options |= {"dropout": self.dropout, "training": True, "rng": seed << 31 | (call & 0x7FFFFFFF)}
+            options |= {"dropout": self.dropout, "training": True, "rng": self.drawn()}
         return options
+
+    def keys(self, rng):
+        return layer_keys(rng, self.num_layers - 1)
 
     def extra_repr(self):
         text = f"{self.input_size}, {self.hidden_size}"

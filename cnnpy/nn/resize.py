@@ -1,6 +1,5 @@
 """Resizing layers."""
 
-
 from cnnpy import functional as F
 from cnnpy.functional.array import full
 from cnnpy.nn.module import Module

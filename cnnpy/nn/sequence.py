@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
-from cnnpy.functional.array import full
+from cnnpy.functional.array import constant, full
 from cnnpy.nn.attention import AdditiveAttention
 from cnnpy.nn.init import generator
 from cnnpy.nn.linear import Embedding, Linear
@@ -55,7 +55,7 @@ class AttentionDecoder(Module):
         self.output = Linear(hidden + memory_size, num_classes, **options)
 
     def forward(self, h, memory, target=None, return_weights=False):
-        last, scores, maps = np.full(h.shape[0], self.num_classes), [], []
+        last, scores, maps = constant(np.full(h.shape[0], self.num_classes)), [], []
         for step in range(self.target_length):
             found = self.attention(h.reshape(h.shape[0], 1, h.shape[1]), memory, return_weights=return_weights)
             context, weights = found if return_weights else (found, None)

@@ -183,7 +183,13 @@ class Adam(Optimizer):
     def numbers(self, group, state, ahead=1):
         step, (beta1, beta2) = state["step"] + ahead, group["betas"]
         corrections = {"correction1": 1 - beta1**step, "correction2": (1 - beta2**step) ** 0.5}
-        return {"rate": group["lr"], "beta1": beta1, "beta2": beta2, "epsilon": group["eps"], "weight_decay": group["weight_decay"]} | corrections
+        return {
+            "rate": group["lr"],
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": group["eps"],
+            "weight_decay": group["weight_decay"],
+        } | corrections
 
 
 class AdamW(Adam):

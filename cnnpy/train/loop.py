@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnpy import functional as F
 from cnnpy.autograd import Tensor, no_grad
+from cnnpy.compiler import compile_step
 from cnnpy.data.loader import DataLoader
 from cnnpy.optim import ReduceLROnPlateau
 from cnnpy.train.callbacks import StopTraining
@@ -56,8 +57,9 @@ class _Trainer:
     is under way, None between epochs.
     """
 
-    def __init__(self, model, optimizer, loader, schedule=None, reducer=None):
+    def __init__(self, model, optimizer, loader, schedule=None, reducer=None, compiled=None):
         self.model, self.optimizer, self.loader, self.schedule, self.reducer = model, optimizer, loader, schedule, reducer
+        self.compiled = compiled
         self.epoch = self.step = 0
         self.means = None
         self.history = History()
@@ -146,6 +148,7 @@ def fit(
     seed=0,
     workers=0,
     reducer=None,
+    compile=True,
 ):
     """Trains a model.
 
@@ -176,6 +179,8 @@ def fit(
         Threads that prepare batches ahead.
     reducer : cnnpy.dist.MPIReducer, optional
         Trains in all processes of a job; ``batch_size`` is that of one process. All get the same history.
+    compile : bool
+        Run steps as compiled programs (:func:`cnnpy.compile_step`): the same training curve, sooner. False: every step is eager.
 
     Returns
     -------
@@ -191,7 +196,8 @@ def fit(
     train_data, val_data = as_dataset(train_data), as_dataset(val_data)
     shard = (0, 1) if reducer is None else (reducer.rank, reducer.size)
     loader = DataLoader(train_data, batch_size, shuffle=True, rng=seed, transform=transform, workers=workers, shard=shard)
-    trainer = _Trainer(model, optimizer, loader, schedule, reducer)
+    compiled = compile_step(model, loss, optimizer) if compile else None
+    trainer = _Trainer(model, optimizer, loader, schedule, reducer, compiled)
     try:
         if resume is not None and resume is not False:
             _resume(trainer, resume, callbacks)
@@ -220,23 +226,28 @@ def _begin_together(trainer, epochs):
 
 def _step(trainer, x, y, loss, means):
     """One update; returns the loss of this process's samples."""
-    model, optimizer, reducer = trainer.model, trainer.optimizer, trainer.reducer
-    optimizer.zero_grad()
-    value = 0.0
-    if len(y):
-        output = model(x)
-        result = loss(output, y)
-        value = result.item()
-        if not np.isfinite(value):
-            raise FloatingPointError(_blame(model, x, value, trainer.step + 1))
-        result.backward()
+    model, optimizer, reducer, compiled = trainer.model, trainer.optimizer, trainer.reducer, trainer.compiled
+    value, update = 0.0, optimizer.step
+    if compiled is not None and len(y):
+        value = compiled.gradients(x, y)
+        output, update = compiled.output, compiled.update
+    else:
+        optimizer.zero_grad()
+        if len(y):
+            made = model(x)
+            result = loss(made, y)
+            value, output = result.item(), made._data
+            if np.isfinite(value):
+                result.backward()
+    if not np.isfinite(value):
+        raise FloatingPointError(_blame(model, x, value, trainer.step + 1))
     if reducer is not None:
         reducer.reduce(optimizer._parameters(), len(y))
     with _uninterrupted():
-        optimizer.step()
+        update()
         trainer.step += 1
     if len(y):
-        means.add(value, output._data, np.asarray(y))
+        means.add(value, output, np.asarray(y))
     return value
 
 

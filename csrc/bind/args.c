@@ -175,6 +175,14 @@ int read_integers_array(struct frame *f, const char *name, PyObject *object, PyA
         refuse(f, PyExc_TypeError, "%s has dtype %S, expected integers", name, (PyObject *)PyArray_DESCR(a));
         return -1;
     }
+    if (cnn_recorder && PyArray_TYPE(a) == NPY_INT64 && PyArray_ISBEHAVED_RO(a) && !PyArray_IS_C_CONTIGUOUS(a) && PyArray_NDIM(a) <= 8) {
+        *to = (PyArrayObject *)frame_keep(f, PyArray_NewLikeArray(a, NPY_CORDER, NULL, 0));
+        const enum cnn_dtype dtype = f->dtype;
+        f->dtype = CNN_F64; /* words of 64 bits, moved as they are */
+        const int done = *to ? copy_into(f, *to, a) : -1;
+        f->dtype = dtype;
+        return done;
+    }
     *to = (PyArrayObject *)frame_keep(f, PyArray_FromArray(a, PyArray_DescrFromType(NPY_INT64), NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST));
     return *to ? 0 : -1;
 }
@@ -466,48 +474,6 @@ PyObject *deliver(struct frame *f, PyArrayObject *result, PyObject *out)
     }
     Py_INCREF(result);
     return frame_return(f, (PyObject *)result);
-}
-
-/* Runs with the GIL released; takes it for the moment. */
-static int check_signals(void *context)
-{
-    (void)context;
-    const PyGILState_STATE state = PyGILState_Ensure();
-    const int stop = PyErr_CheckSignals() != 0;
-    PyGILState_Release(state);
-    return stop;
-}
-
-static const double worth_releasing = 20e3; /* nanoseconds */
-
-int run_entry(struct frame *f, enum cnn_entry_number entry, const void *problem, void *const *array, double work)
-{
-    const struct cnn_variant *variant = cnn_variant(f->dtype);
-    struct cnn_run run = {.workers = work < worth_releasing ? 1 : cnn_num_threads()};
-    size_t capacity = 0;
-    const size_t bytes = variant->scratch[entry](problem, run.workers);
-    if (bytes) {
-        run.scratch = cnn_acquire(bytes, &capacity);
-        if (!run.scratch) {
-            refuse(f, PyExc_MemoryError, "no memory for %zu bytes of scratch", bytes);
-            return -1;
-        }
-    }
-    const unsigned long state = cnn_float_enter();
-    if (work < worth_releasing) {
-        variant->entry[entry](problem, array, &run);
-    } else {
-        run.poll = check_signals;
-        run.polled = cnn_now();
-        Py_BEGIN_ALLOW_THREADS
-        variant->entry[entry](problem, array, &run);
-        Py_END_ALLOW_THREADS
-    }
-    cnn_float_leave(state);
-    cnn_release(run.scratch, capacity);
-    if (cnn_recorder)
-        record_line(f, entry, problem, array, work);
-    return run.stopped ? -1 : 0;
 }
 
 int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted)

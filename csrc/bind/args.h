@@ -81,11 +81,13 @@ PyObject *deliver(struct frame *f, PyArrayObject *result, PyObject *out);
 /* Runs an entry with scratch, threads and the GIL released where the work (nanoseconds) is worth it. 0, or -1 and an exception. */
 int run_entry(struct frame *f, enum cnn_entry_number entry, const void *problem, void *const *array, double work);
 
+int check_signals(void *context); /* whether Ctrl-C came; runs with the GIL released and takes it for the moment */
+
 int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted);
 
 /* Method tables of the families, joined in module.c. */
 extern PyMethodDef conv_methods[], pool_methods[], map_methods[], pad_methods[], resize_methods[], transpose_methods[], softmax_methods[], dense_methods[], array_methods[], optimizer_methods[], system_methods[],
-    norm_methods[], loss_methods[], recurrent_methods[], attention_methods[], record_methods[];
+    norm_methods[], loss_methods[], recurrent_methods[], attention_methods[], record_methods[], program_methods[], entry_methods[];
 #define METHOD(name, doc) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, doc}
 
 #endif

@@ -25,6 +25,55 @@ static PyObject *sum_axis(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return deliver(&f, y, Py_None);
 }
 
+/* max_axis(x, outer, axis, inner): x in C order seen as three axes -> (outer, inner), int64 (outer, inner) places along the axis */
+static PyObject *max_axis(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "max"};
+    PyArrayObject *x, *y, *index;
+    struct cnn_reduce p;
+    const struct array_row rows[] = {{"x", args[0], &x, 0}};
+    if (expect_arguments(&f, n, 4) < 0 || read_arrays(&f, rows, 1) < 0 || read_long(&f, "outer", args[1], 0, 1l << 60, &p.outer) < 0 ||
+        read_long(&f, "axis", args[2], 1, LARGEST_INT, &p.axis) < 0 || read_long(&f, "inner", args[3], 0, 1l << 60, &p.inner) < 0 || !(x = in_c_order(&f, x)))
+        return frame_return(&f, NULL);
+    const npy_intp shape[] = {p.outer, p.inner};
+    if ((double)p.outer * (double)p.axis * (double)p.inner != (double)PyArray_SIZE(x))
+        return frame_return(&f, refuse(&f, PyExc_ValueError, "x has %zd elements, expected %ld x %ld x %ld", (Py_ssize_t)PyArray_SIZE(x), p.outer, p.axis, p.inner));
+    if (!(y = new_result(&f, 2, shape, 0)) || !(index = new_int64(&f, 2, shape)))
+        return frame_return(&f, NULL);
+    void *const arrays[] = {PyArray_DATA(x), PyArray_DATA(y), PyArray_DATA(index)};
+    if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_max_forward, &p, arrays, (double)PyArray_SIZE(x) * 0.3) < 0)
+        return frame_return(&f, NULL);
+    return frame_return(&f, PyTuple_Pack(2, y, index));
+}
+
+/* max_axis_backward(dy, index, axis): dy and index (outer, inner) as above -> (outer, axis, inner) */
+static PyObject *max_axis_backward(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    struct frame f = {.function = "max_backward"};
+    PyArrayObject *dy, *index, *dx;
+    struct cnn_reduce p;
+    const struct array_row rows[] = {{"dy", args[0], &dy, 0}};
+    if (expect_arguments(&f, n, 3) < 0 || read_arrays(&f, rows, 1) < 0 || read_integers_array(&f, "index", args[1], &index) < 0 ||
+        read_long(&f, "axis", args[2], 1, LARGEST_INT, &p.axis) < 0 || !(dy = in_c_order(&f, dy)))
+        return frame_return(&f, NULL);
+    if (PyArray_NDIM(dy) != 2 || !PyArray_SAMESHAPE(dy, index))
+        return frame_return(&f, refuse(&f, PyExc_ValueError, "index has shape %s, expected that of dy %s", shape_text(index), shape_text(dy)));
+    const npy_int64 *place = PyArray_DATA(index);
+    for (npy_intp i = 0; i < PyArray_SIZE(index); i++)
+        if (place[i] < 0 || place[i] >= p.axis)
+            return frame_return(&f, refuse(&f, PyExc_ValueError, "index holds %lld, expected 0 to %ld", (long long)place[i], p.axis - 1));
+    p.outer = PyArray_DIM(dy, 0), p.inner = PyArray_DIM(dy, 1);
+    const npy_intp shape[] = {p.outer, p.axis, p.inner};
+    if (!(dx = new_result(&f, 3, shape, 0)))
+        return frame_return(&f, NULL);
+    void *const arrays[] = {PyArray_DATA(dy), PyArray_DATA(index), PyArray_DATA(dx)};
+    if (PyArray_SIZE(dx) > 0 && run_entry(&f, CNN_max_backward, &p, arrays, (double)PyArray_SIZE(dx) * 0.2) < 0)
+        return frame_return(&f, NULL);
+    return deliver(&f, dx, Py_None);
+}
+
 /* One operand of `binary`: an array of the common dtype with its strides along the axes of the result, or a number. */
 static void find_operand(PyArrayObject *a, int rank, const npy_intp *shape, long *strides)
 {
@@ -246,4 +295,4 @@ static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
     return frame_return(&f, shape);
 }
 
-PyMethodDef array_methods[] = {METHOD(binary, "operator, a, b -> y"), METHOD(full_like, "x, number -> y"), METHOD(copy_to, "y, x"), METHOD(new_bytes, "count -> uint8 array"), METHOD(shape_of, "function, x, name='x' -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};
+PyMethodDef array_methods[] = {METHOD(max_axis, "x, outer, axis, inner -> y, index"), METHOD(max_axis_backward, "dy, index, axis -> dx"), METHOD(binary, "operator, a, b -> y"), METHOD(full_like, "x, number -> y"), METHOD(copy_to, "y, x"), METHOD(new_bytes, "count -> uint8 array"), METHOD(shape_of, "function, x, name='x' -> tuple"), METHOD(sum_axis, "x, outer, axis, inner -> y"), METHOD(channels_last, "x -> y"), METHOD(rearrange, "name, x, shape, axes, x_parts, y_parts -> y"), {NULL, NULL, 0, NULL}};

@@ -7,7 +7,7 @@ static int execute(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     PyMethodDef *const tables[] = {conv_methods, pool_methods, map_methods, pad_methods, resize_methods, transpose_methods, softmax_methods, dense_methods, array_methods, optimizer_methods, system_methods,
-                                   norm_methods, loss_methods, recurrent_methods, attention_methods, record_methods};
+                                   norm_methods, loss_methods, recurrent_methods, attention_methods, record_methods, program_methods, entry_methods};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (PyModule_AddFunctions(module, tables[i]) < 0)
             return -1;

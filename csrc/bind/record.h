@@ -14,4 +14,11 @@ void record_line(struct frame *f, enum cnn_entry_number entry, const void *probl
 void record_failure(const char *function, const char *cause);
 void record_constant(PyArrayObject *array); /* its contents follow from shapes and options alone */
 
+/* What ops.def says: bytes of an entry's problem; how many arrays it takes, the first *read of which it reads. */
+extern const size_t cnn_problem_sizes[];
+int cnn_array_count(int entry, int *read);
+
+/* The memory between the array's first and last element. */
+void find_extent(PyArrayObject *a, char **start, char **end);
+
 #endif

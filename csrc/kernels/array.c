@@ -2,6 +2,8 @@
  *
  *     array_copy  y = x for logical arrays of up to 8 axes with any strides: C order to channels-last and back
  *     sum         y[outer][inner] = sum over axis of x[outer][axis][inner], in blocks of 4,096 terms added in order
+ *     max         y[outer][inner] = the largest of x[outer][axis][inner] over axis, the first of equals, a NaN before any number; index:
+ *                 its place along axis. Backward writes dy there and 0 elsewhere.
  */
 #include "ops.h"
 #include "transpose.h"
@@ -210,4 +212,73 @@ void FN(sum)(const void *problem, void *const *array, struct cnn_run *run)
         cnn_parallel_for(run, s.p->outer, work, sum_row, &s);
     else
         cnn_parallel_for(run, s.p->outer * divide_up(s.p->inner, 8 * LANES), work, sum_columns, &s);
+}
+
+struct most {
+    const struct cnn_reduce *p;
+    const real *x;
+    real *y;
+    int64_t *index;
+};
+
+/* Columns of one outer row, LANES beside each other in turn; `place` counts along the axis. */
+static void find_most(void *context, long outer, int worker)
+{
+    (void)worker;
+    const struct most *s = context;
+    const long axis = s->p->axis, inner = s->p->inner;
+    const real *x = s->x + outer * axis * inner;
+    real *y = s->y + outer * inner;
+    int64_t *index = s->index + outer * inner;
+    for (long j = 0; j < inner; j += LANES) {
+        const long n = min_long(LANES, inner - j);
+        vec best = vec_get(x + j, n);
+        mask place = {0};
+        for (long i = 1; i < axis; i++) {
+            const vec v = vec_get(x + i * inner + j, n);
+            const mask above = (v > best) | ((v != v) & (best == best));
+            best = vec_select(above, v, best);
+            place = (above & ((mask){0} + (bits)i)) | (~above & place);
+        }
+        vec_put(y + j, best, n);
+        for (long k = 0; k < n; k++)
+            index[j + k] = place[k];
+    }
+}
+
+size_t FN(max_forward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(max_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct most s = {problem, array[0], array[1], array[2]};
+    cnn_parallel_for(run, s.p->outer, (double)(s.p->outer * s.p->inner) * (double)s.p->axis * 0.3, find_most, &s);
+}
+
+static void spread_most(void *context, long outer, int worker)
+{
+    (void)worker;
+    const struct most *s = context;
+    const long axis = s->p->axis, inner = s->p->inner;
+    const real *dy = s->x + outer * inner;
+    const int64_t *index = s->index + outer * inner;
+    real *dx = s->y + outer * axis * inner;
+    memset(dx, 0, (size_t)(axis * inner) * sizeof(real));
+    for (long j = 0; j < inner; j++)
+        dx[index[j] * inner + j] = dy[j];
+}
+
+size_t FN(max_backward_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(max_backward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct most s = {problem, array[0], array[2], array[1]};
+    cnn_parallel_for(run, s.p->outer, (double)(s.p->outer * s.p->inner) * (double)s.p->axis * 0.2, spread_most, &s);
 }

@@ -1,0 +1,121 @@
+"""compile: inference as programs, one an input shape."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnpy.autograd import Tensor, no_grad
+from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit
+from cnnpy.compiler.program import Program
+from cnnpy.compiler.trace import module_arrays, record
+
+__all__ = ["CompiledModel", "compile"]
+
+
+class CompiledModel(Compiled):
+    """Inference as a program; made by :func:`compile`. Calls take and give arrays like the model in evaluation mode."""
+
+    function = "compile"
+
+    def refresh(self):
+        """Makes the programs anew at the next call: after parameters or statistics were changed."""
+        with self._lock:
+            self._programs.clear()
+            self._latest = None
+
+    def __call__(self, x):
+        """The model's result for `x`, an ndarray."""
+        x = as_input(self.function, "x", x, False)
+        key = (x.shape, x.dtype.char)
+        with self._lock:
+            made = self._programs.get(key)
+            if made is None:
+                return self._first(key, x)
+            if made is False:
+                return self._eager(x)
+            program = made.program
+            if not fit(made.checks, (x,)):
+                return self._eager(x)
+            program.bind(0, x)
+            program.run()
+            self._latest = made
+            return program.view("output").copy(order="K")
+
+    def _eager(self, x):
+        modes = [(m, m.training) for m in self.model.modules()]
+        self.model.eval()
+        try:
+            with no_grad():
+                result = self.model(x)
+        finally:
+            for module, training in modes:
+                object.__setattr__(module, "training", training)
+        return result._data if isinstance(result, Tensor) else result
+
+    def _record(self, x, slots, parameters):
+        known = [x, *(p._data for p in parameters), *(getattr(*s) for s in slots)]
+
+        def call(place):
+            result = self._eager(x)
+            if isinstance(result, np.ndarray):
+                place("output", result)
+            return result
+
+        return record(call, known)
+
+    def _first(self, key, x):
+        parameters, buffers, constants = module_arrays(self.model)
+        slots = buffers + constants
+        hooks = self._hooks()
+        if hooks or x.size == 0:
+            self._fall_back(key, hooks or "the batch is empty")
+            return self._eager(x)
+        result, trace = self._record(x, slots, parameters)
+        cause = trace.cause
+        if cause is None and not isinstance(result, np.ndarray):
+            cause = "its result is not one array"
+        if cause is None and trace.lines and x.dtype.kind == "f":  # other numbers: do the calls follow the data?
+            other = np.ascontiguousarray(np.flip(x.ravel()).reshape(x.shape) * x.dtype.type(-0.75))
+            cause = trace.differs(self._record(other, slots, parameters)[1])
+        if cause is not None:
+            self._fall_back(key, cause)
+            return result
+        names = {id(p): n for n, p in self.model.named_parameters()}
+        program = Program(trace, ["x", *(names[id(p)] for p in parameters), *(name for _, name in slots)])
+        made = Bound(program)
+        made.checks = find_checks(program.lines, 1)
+        self._keep(key, made)
+        self._latest = made
+        return result
+
+    def profile(self, x, repeat=5):
+        """Times each line of the program for `x`; returns a :class:`Profile`, whose text is a table."""
+        self(x)
+        made = self._programs[(np.shape(x), as_input(self.function, "x", x, False).dtype.char)]
+        if made is False:
+            raise RuntimeError("compile: the model runs eagerly, there is no program to time")
+        made.program.bind(0, as_input(self.function, "x", x, False))
+        return made.program.profile(lambda seconds: made.program.run(seconds=seconds), repeat)
+
+
+def compile(model):
+    """Inference as a program: one call of the core for the whole model.
+
+    Parameters
+    ----------
+    model : cnnpy.nn.Module
+
+    Returns
+    -------
+    CompiledModel
+        ``predict(x)`` gives what ``model(x)`` gives in evaluation mode, an ndarray; ``print(predict)`` shows the program, ``predict.profile(x)``
+        its times, ``predict.memory()`` its bytes. After parameters changed call ``predict.refresh()``.
+
+    Notes
+    -----
+    The first call of an input shape and dtype runs eagerly and is recorded. A model whose calls cannot be recorded, or depend on the data, runs
+    eagerly ever after, with one RuntimeWarning that names the cause.
+    """
+    if not hasattr(model, "named_modules"):
+        raise TypeError(f"compile: model is {type(model).__name__}, expected a Module")
+    return CompiledModel(model)
