@@ -1,6 +1,7 @@
 """Turns: one process a side, the parent lets one of them work at a time."""
 
 import contextlib
+import gc
 import multiprocessing
 import time
 
@@ -11,13 +12,29 @@ __all__ = ["Side", "measure"]
 TURN_SECONDS = 0.06
 
 
+def _nothing() -> object:
+    raise RuntimeError("nothing was made yet")
+
+
+def _resident(reset=False, peak=False):
+    """Bytes in memory now, or the most since the last reset; 0 where the system does not say."""
+    try:
+        if reset:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        with open("/proc/self/status") as file:
+            rows = dict(line.split(":", 1) for line in file)
+        return int(rows["VmHWM" if peak else "VmRSS"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0
+
+
 def _serve(connection):
-    """A side's process: ('make', side, workload, threads) -> ok; ('turn',) -> times of the repetitions; ('value',) -> the result."""
+    """A side's process: ('make', side, workload, threads) -> ok; ('turn',) -> times of the repetitions; ('value',) -> the result of the fifth call;
+    ('memory',) -> the most bytes that the process held since 'make' beyond those of before."""
     from cnnpy.bench.workloads import make
 
-    def call() -> object:
-        raise RuntimeError("nothing was made yet")
-
+    call, before = _nothing, 0
     while True:
         try:
             message = connection.recv()
@@ -25,10 +42,15 @@ def _serve(connection):
             return
         try:
             if message[0] == "make":
+                call = _nothing
+                gc.collect()
+                before = _resident(reset=True)
                 call = make(*message[1:])
-                for _ in range(3):
+                for _ in range(4):
                     call()
                 connection.send(None)
+            elif message[0] == "memory":
+                connection.send(_resident(peak=True) - before)
             elif message[0] == "value":
                 result = call()
                 connection.send(np.asarray(result, np.float32))
@@ -70,8 +92,10 @@ class Side:
         self.process.join(5)
 
 
-def measure(sides, workload, threads, turns=10):
-    """{side name: seconds, the minimum over all repetitions of all turns}, and {side name: result}. Sides that lack the workload are left out."""
+def measure(sides, workload, threads, turns=10, memory=None):
+    """{side name: seconds, the minimum over all repetitions of all turns}, and {side name: result}. Sides that lack the workload are left out.
+
+    memory: a dict that gets the most bytes that each side's process held beyond what it held before."""
     able = []
     for side in sides:
         with contextlib.suppress(NotImplementedError):
@@ -84,4 +108,6 @@ def measure(sides, workload, threads, turns=10):
         for side in sides:
             times[side.name] += side.ask("turn")
             time.sleep(0.002)  # this side's spinning threads come to rest
+    if memory is not None:
+        memory.update({side.name: side.ask("memory") for side in sides})
     return {name: min(t) for name, t in times.items()}, values

@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 
-from cnnpy.bench import families, sequences, training
+from cnnpy.bench import families, networks, sequences, training
 from cnnpy.bench import workloads as W
 from cnnpy.bench.harness import Side, measure
 
 __all__ = ["run"]
 
-NAMES = ("machine", "conv", "families", "training", "sequences", "lenet", "calls")
+NAMES = ("machine", "conv", "families", "training", "sequences", "models", "lenet", "calls")
 PEERS = tuple(W.SIDES)
 
 
@@ -22,7 +22,7 @@ def _header(against):
     from cnnpy.functional.runtime import config
 
     c = config()
-    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("numpy", *against)]
+    versions = [f"{p} {importlib.metadata.version(p)}" for p in dict.fromkeys(("numpy", *(a.split("-")[0] for a in against)))]
     print(
         f"cnnpy on {c['isa']}, {c['processors']} processors, L1 {c['l1'] >> 10} KB, L2 {c['l2'] >> 10} KB, L3 {c['l3'] >> 10} KB; {', '.join(versions)}"
     )
@@ -131,6 +131,22 @@ def _sequences(sides, threads, limits):
         print(text, flush=True)
 
 
+def _models(sides, threads, limits):
+    print(f"\nnetworks, {threads} threads: milliseconds (peak memory beside the interpreter in MiB); ratio = time / ours. Dropout is off.")
+    chosen = [s for s in sides if s.name != W.OURS[1]]
+    for row in networks.ROWS:
+        memory: dict = {}
+        times, values = measure(chosen, ("network", row), threads, turns=5, memory=memory)
+        _agree({k: np.atleast_1d(v) for k, v in values.items()}, 2e-3 if row[3] == "inference" else 1e-2)
+        ours = times[W.OURS[0]]
+        text = f"{row[0]:24s} {row[3]:9s} cnnpy {ours * 1e3:9.3f} ({memory[W.OURS[0]] / 2**20:5.0f})"
+        for name, t in times.items():
+            if name not in W.OURS:
+                text += f" | {name} {t * 1e3:9.3f} ({memory[name] / 2**20:5.0f}) {t / ours:5.2f}x"
+        best = _best(times)
+        print(text + (f" | best {best[0]} {best[1] / ours:.2f}x" if best else ""), flush=True)
+
+
 def _agree(values, bound=2e-3):
     if not values:
         return
@@ -173,9 +189,9 @@ def run(name="all", against=(), thread_counts=None):
 
     Parameters
     ----------
-    name : {'all', 'machine', 'conv', 'families', 'training', 'sequences', 'lenet', 'calls'}
+    name : {'all', 'machine', 'conv', 'families', 'training', 'sequences', 'models', 'lenet', 'calls'}
     against : sequence of str
-        Peers to run beside: 'torch' (both memory formats), 'onnxruntime' (inference).
+        Peers to run beside: 'torch' (both memory formats), 'torch-compile' (networks), 'onnxruntime' (inference), 'openvino' (networks' inference).
     thread_counts : sequence of int, optional
         1 and all allowed by default.
     """
@@ -184,14 +200,14 @@ def run(name="all", against=(), thread_counts=None):
     for peer in against:
         if peer not in PEERS:
             raise ValueError(f"bench: peer {peer!r} is not known, expected one of {', '.join(PEERS)}")
-        if importlib.util.find_spec(peer) is None:
+        if importlib.util.find_spec(peer.split("-")[0]) is None:
             raise ImportError(f"bench: needs {peer}; install it with: pip install 'cnnpy[bench]'")
     from cnnpy.functional.runtime import num_threads
 
     counts = thread_counts or sorted({1, num_threads()})
     _header(against)
     sides = [Side(s) for s in (*W.OURS, *(side for peer in against for side in W.SIDES[peer]))]
-    tables = {"conv": _conv, "families": _families, "training": _training, "sequences": _sequences, "lenet": _lenet}
+    tables = {"conv": _conv, "families": _families, "training": _training, "sequences": _sequences, "models": _models, "lenet": _lenet}
     try:
         for threads in counts:
             limits = _machine(sides, threads)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnnpy.bench import families, sequences, training
+from cnnpy.bench import families, networks, sequences, training
 
 __all__ = ["CALLS", "CONV", "OURS", "SIDES", "make"]
 
@@ -28,7 +28,7 @@ CONV = [
 PASSES = ("forward", "dx", "dw")
 CALLS = ("relu of 8 numbers", "conv2d of 5x5")
 OURS = ("cnnpy nhwc", "cnnpy nchw")  # memory orders
-SIDES = {"torch": ("torch nchw", "torch nhwc"), "onnxruntime": ("onnxruntime",)}
+SIDES = {"torch": ("torch nchw", "torch nhwc"), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",), "torch-compile": ("torch compile",)}
 
 
 def conv_flops(n, c, k, size, window, stride, groups):
@@ -194,18 +194,25 @@ def make(side, workload, threads):
             "training": training.make_ours,
             "sequence": sequences.make_ours,
             "lenet": _our_lenet,
+            "network": networks.make_ours,
             "probe": _probe,
             "stream": _stream,
             "call": _call,
         }
         return makers[kind](*rest, channels_last)
-    if side == "onnxruntime":
-        if kind != "conv":
+    if side in ("onnxruntime", "openvino"):
+        if kind == "network":
+            return (networks.make_onnxruntime if side == "onnxruntime" else networks.make_openvino)(*rest, threads)
+        if kind != "conv" or side == "openvino":
             raise NotImplementedError(kind)
         return _onnxruntime_conv(*rest)
     import torch
 
     torch.set_num_threads(threads)
+    if side == "torch compile":
+        if kind != "network":
+            raise NotImplementedError(kind)
+        return networks.make_torch(*rest, channels_last=True, compiled=True)
     theirs: dict = {"conv": _torch_conv, "family": families.make_torch, "training": training.make_torch, "lenet": _torch_lenet}
-    theirs["sequence"] = sequences.make_torch
+    theirs |= {"sequence": sequences.make_torch, "network": networks.make_torch}
     return theirs[kind](*rest, channels_last)

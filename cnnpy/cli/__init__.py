@@ -148,7 +148,7 @@ def _parser():
     bench.add_argument(
         "name", nargs="?", default="all", help="machine, conv, families, training, sequences, lenet, calls or all (default: all)"
     )
-    bench.add_argument("--against", default="", help="comma-separated peers: torch, onnxruntime")
+    bench.add_argument("--against", default="", help="comma-separated peers: torch, torch-compile, onnxruntime, openvino")
     bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")
     return parser
 

@@ -65,7 +65,7 @@ class Compiled:
         self.model = model
         self._programs: dict = {}
         self._latest = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._warned = False
 
     def _fall_back(self, key, cause):

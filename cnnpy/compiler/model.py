@@ -81,7 +81,11 @@ class CompiledModel(Compiled):
             self._fall_back(key, cause)
             return result
         names = {id(p): n for n, p in self.model.named_parameters()}
-        program = Program(trace, ["x", *(names[id(p)] for p in parameters), *(name for _, name in slots)])
+        try:
+            program = Program(trace, ["x", *(names[id(p)] for p in parameters), *(name for _, name in slots)])
+        except MemoryError as error:
+            self._fall_back(key, f"there is no memory for its program ({error})")
+            return result
         made = Bound(program)
         made.checks = find_checks(program.lines, 1)
         self._keep(key, made)

@@ -34,8 +34,9 @@ class CompiledStep(Compiled):
 
     def __call__(self, x, y):
         """One step: forward, backward and update; returns the loss before the update as a float."""
-        value = self.gradients(x, y)
-        self.update()
+        with self._lock:
+            value = self.gradients(x, y)
+            self.update()
         return value
 
     def gradients(self, x, y):
@@ -165,7 +166,11 @@ class CompiledStep(Compiled):
                     buffer, offset = trace.places[grads[place[0] - base][0]][:2]
                     line.arrays[k] = (buffer, offset + place[1])
         trace.lines.extend(update.lines)
-        program = Program(trace, [name for name, _ in rows], last=UPDATES)
+        try:
+            program = Program(trace, [name for name, _ in rows], last=UPDATES)
+        except MemoryError as error:
+            self._fall_back(key, f"there is no memory for its program ({error})")
+            return
         made = _BoundStep(program, self, parameters, slots, trace.notes)
         self._keep(key, made)
         self._latest = made

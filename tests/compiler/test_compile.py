@@ -75,8 +75,13 @@ NETWORKS = {
 }
 
 
+LARGE = ("alexnet", "vgg11_bn", "resnet50")  # minutes, most of them in dense layers
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_train_as_eagerly(name):
+def test_networks_train_as_eagerly(name, budget):
+    if name in LARGE and not budget(False, True):
+        pytest.skip("a large network; CNNPY_TIER=full runs it")
     build, (channels, size) = NETWORKS[name]
     x, y = images(3, channels, size, dtype=np.float64)
     model, _ = assert_same(build, sgd, F.cross_entropy, [(x, y)] * 5, 1e-12)
