@@ -130,7 +130,11 @@ def _torch_resnet(nn, small):
 
     widths, depths = ((16, 32, 64), (3, 3, 3)) if small else ((64, 128, 256, 512), (3, 4, 6, 3))
     c = widths[0]
-    layers = [nn.Conv2d(3, c, 3, padding=1, bias=False) if small else nn.Conv2d(3, c, 7, 2, 3, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True)]
+    layers = [
+        nn.Conv2d(3, c, 3, padding=1, bias=False) if small else nn.Conv2d(3, c, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(c),
+        nn.ReLU(inplace=True),
+    ]
     layers += [] if small else [nn.MaxPool2d(3, 2, 1)]
     for i, (k, depth) in enumerate(zip(widths, depths, strict=True)):
         for j in range(depth):

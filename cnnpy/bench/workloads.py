@@ -28,7 +28,12 @@ CONV = [
 PASSES = ("forward", "dx", "dw")
 CALLS = ("relu of 8 numbers", "conv2d of 5x5")
 OURS = ("cnnpy nhwc", "cnnpy nchw")  # memory orders
-SIDES = {"torch": ("torch nchw", "torch nhwc"), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",), "torch-compile": ("torch compile",)}
+SIDES = {
+    "torch": ("torch nchw", "torch nhwc"),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "torch-compile": ("torch compile",),
+}
 
 
 def conv_flops(n, c, k, size, window, stride, groups):

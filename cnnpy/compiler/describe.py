@@ -74,7 +74,7 @@ def _extras(line):
     if line.entry.problem in ("cnn_conv", "cnn_norm") and line.number("activation"):
         parts.append("+ ReLU")
     if line.entry.name == "binary":
-        parts.append(("add", "subtract", "multiply", "divide", "maximum", "sqrt")[line.number("operator")])
+        parts.append(("add", "subtract", "multiply", "divide", "maximum", "sqrt", "add + ReLU")[line.number("operator")])
     return " ".join(parts)
 
 

@@ -1,48 +1,211 @@
-"""Rewrites of a program's lines: what one kernel can do in one pass becomes one line."""
+"""Rewrites of a program's lines: what one kernel can do in one pass becomes one line.
+
+A rewrite looks at who writes and who reads each buffer, changes lines, and marks those that are not needed any more. Results that `kept` names,
+and what the model owns, stay as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
 
 __all__ = ["fuse"]
 
-
-def _readers(lines):
-    readers: dict = {}
-    for i, line in enumerate(lines):
-        for buffer in line.reads:
-            readers.setdefault(buffer, []).append(i)
-    return readers
+RELU = 1  # enum cnn_activation
+ADD, ADD_RELU = 0, 6  # enum cnn_operator
 
 
-def _writers(lines):
-    writers: dict = {}
-    for i, line in enumerate(lines):
-        for buffer in line.writes:
-            writers.setdefault(buffer, []).append(i)
-    return writers
+class Graph:
+    """Lines with the positions of writers and readers of every buffer."""
+
+    def __init__(self, lines, temporary, kept, known, count):
+        self.lines: list = list(lines)
+        self.temporary, self.kept, self.known, self._count = temporary, kept, known, count
+        self._index()
+
+    def new_buffer(self):
+        """The number of a buffer that the recording does not have."""
+        self._count += 1
+        return self._count - 1
+
+    def _index(self):
+        self.readers: dict = {}
+        self.writers: dict = {}
+        for i, line in enumerate(self.lines):
+            for buffer in line.reads:
+                self.readers.setdefault(buffer, []).append(i)
+            for buffer in line.writes:
+                self.writers.setdefault(buffer, []).append(i)
+
+    def maker(self, place, entry):
+        """The position of the line that alone writes the whole buffer of `place`, if it is of that entry."""
+        writers = self.writers.get(place[0], ())
+        if len(writers) == 1 and place[1] == 0 and self.lines[writers[0]] is not None and self.lines[writers[0]].entry.name == entry:
+            return writers[0]
+        return None
+
+    def inner(self, place):
+        """Whether nobody outside the program sees the buffer, and it is read from its start."""
+        return place[0] in self.temporary and place[0] not in self.kept and place[1] == 0
+
+    def reads_of(self, place):
+        return [i for i in self.readers.get(place[0], ()) if self.lines[i] is not None]
+
+    def compact(self):
+        self.lines = [line for line in self.lines if line is not None]
+        self._index()
 
 
-def fuse_relu(lines, temporary, kept):
-    """conv -> ReLU and batch norm -> ReLU: the first writes what the second would. The ReLU's gradient looks at its result instead of its input."""
-    readers, writers = _readers(lines), _writers(lines)
-    gone = set()
-    for i, line in enumerate(lines):
-        if line.entry.name != "relu_forward":
+def _activated(line):
+    """Whether the line does more than a ReLU behind it could follow."""
+    return line.number("operator") != ADD if line.entry.name == "binary" else line.number("activation")
+
+
+def fuse_relu(g):
+    """conv, batch norm or addition -> ReLU: the first writes what the second would. The ReLU's gradient looks at its result instead of its input."""
+    for i, line in enumerate(g.lines):
+        if line is None or line.entry.name != "relu_forward":
             continue
         x, y = line.arrays
-        if x[0] not in temporary or x[0] in kept or x[1] or y[1] or len(writers.get(x[0], ())) != 1 or len(writers.get(y[0], ())) != 1:
+        if not g.inner(x) or y[1]:
             continue
-        maker = lines[writers[x[0]][0]]
-        if maker.entry.name not in ("conv_forward", "channel_norm_forward") or maker.array("y") != x or maker.number("activation"):
-            continue
-        others = [lines[j] for j in readers[x[0]] if j != i]
+        others = [g.lines[j] for j in g.reads_of(x) if j != i]
         if not all(o.entry.name == "relu_backward" and o.array("x") == x and o.array("dy")[0] != x[0] for o in others):
             continue
-        maker.problem["activation"] = 1
-        maker.set_array("y", y)
-        for other in others:
-            other.set_array("x", y)
-        gone.add(i)
-    return [line for i, line in enumerate(lines) if i not in gone]
+        for entry in ("conv_forward", "channel_norm_forward", "binary"):
+            at = g.maker(x, entry)
+            if at is not None and not _activated(g.lines[at]):
+                maker = g.lines[at]
+                if entry == "binary":
+                    maker.problem["operator"] = ADD_RELU
+                else:
+                    maker.problem["activation"] = RELU
+                maker.set_array("y", y)
+                for other in others:
+                    other.set_array("x", y)
+                g.lines[i] = None
+                g.writers[y[0]] = [at]
+                break
+    g.compact()
 
 
-def fuse(lines, temporary, kept):
-    """The lines after every rewrite; `kept` are buffers that must hold what they held."""
-    return fuse_relu(lines, temporary, kept)
+def _plain_sum(line):
+    return (
+        line is not None
+        and line.entry.name == "binary"
+        and line.number("operator") == ADD
+        and line.number("a") == line.number("b") == line.number("y")
+    )
+
+
+def fuse_residual(g):
+    """batch norm -> addition (-> ReLU): one pass at the place of the addition."""
+    for i, line in enumerate(g.lines):
+        if not _plain_sum(line) or None in line.arrays or line.arrays[2][1]:
+            continue
+        made = [(g.maker(place, "channel_norm_forward"), k) for k, place in enumerate(line.arrays[:2])]
+        made = [
+            (at, k)
+            for at, k in made
+            if at is not None and g.inner(line.arrays[k]) and g.reads_of(line.arrays[k]) == [i]
+            and not g.lines[at].number("activation") and g.lines[at].array("residual") is None
+        ]  # fmt: skip
+        if not made:
+            continue
+        at, k = max(made)
+        norm = g.lines[at]
+        norm.set_array("residual", line.arrays[1 - k])
+        norm.set_array("y", line.arrays[2])
+        g.lines[i], g.lines[at] = norm, None
+        g.writers[line.arrays[2][0]] = [i]
+    g.compact()
+
+
+def fuse_norm_gradient(g):
+    """ReLU's gradient -> batch norm's: the sums and the gradient look at the ReLU themselves; what goes on to the residual is a by-product."""
+    forwards = {(line.array("x"), line.array("mean")): line for line in g.lines if line.entry.name == "channel_norm_forward"}
+    for i, line in enumerate(g.lines):
+        if line is None or line.entry.name != "relu_backward":
+            continue
+        dy, y, left = line.arrays
+        if not g.inner(left):
+            continue
+        readers = g.reads_of(left)
+        for at in readers:
+            norm = g.lines[at]
+            if norm.entry.name != "channel_norm_backward" or norm.array("dy") != left or norm.number("activation"):
+                continue
+            forward = forwards.get((norm.array("x"), norm.array("mean")))
+            if (
+                forward is None
+                or forward.array("y") != y
+                or not forward.number("activation")
+                or norm.array("bias") != forward.array("bias")
+            ):
+                continue
+            if norm.number("channels_last") != forward.number("channels_last") or any(j < at for j in readers):
+                continue
+            if forward.array("residual") is None:
+                if readers != [at]:
+                    continue
+            else:
+                norm.set_array("result", y)
+                if readers != [at]:
+                    norm.set_array("dresidual", left)
+                    g.writers[left[0]] = [at]
+            norm.problem["activation"] = RELU
+            norm.set_array("dy", dy)
+            g.lines[i] = None
+            break
+    g.compact()
+
+
+class Fold:
+    """A convolution that takes over the batch norm behind it: its weights and bias are made from those of both.
+
+    ``w' = w s``, ``b' = (b - mean) s + bias``, ``s = weight / sqrt(variance + eps)`` by filter, in float64.
+    """
+
+    def __init__(self, conv, norm, weight, bias):
+        self.given = [conv.array("w"), conv.array("b"), *(norm.array(n) for n in ("weight", "bias", "mean", "variance"))]
+        self.epsilon, self.weight, self.bias = norm.number("epsilon"), weight, bias
+
+    def compute(self, owner):
+        """(weight, bias) from the arrays now; ``owner(buffer)`` is the array of a known buffer."""
+        w, b, weight, bias, mean, variance = (None if p is None else np.asarray(owner(p[0]), np.float64) for p in self.given)
+        scale = (1.0 if weight is None else weight) / np.sqrt(variance + self.epsilon)
+        shift = ((0.0 if b is None else b) - mean) * scale + (0.0 if bias is None else bias)
+        return w * scale.reshape(-1, *[1] * (w.ndim - 1)), shift
+
+
+def fold_norms(g):
+    """conv -> batch norm in evaluation: one convolution, with weights that :class:`Fold` makes."""
+    folds = []
+    for i, line in enumerate(g.lines):
+        if line is None or line.entry.name != "channel_norm_forward" or line.number("trained") or line.array("residual") is not None:
+            continue
+        x = line.array("x")
+        at = g.maker(x, "conv_forward")
+        if at is None or not g.inner(x) or g.reads_of(x) != [i] or g.lines[at].number("activation") or g.lines[at].dtype != line.dtype:
+            continue
+        conv = g.lines[at]
+        fold = Fold(conv, line, g.new_buffer(), g.new_buffer())
+        if any(p is not None and (p[0] >= g.known or p[1]) for p in fold.given):
+            continue
+        conv.set_array("w", (fold.weight, 0))
+        conv.set_array("b", (fold.bias, 0))
+        conv.problem["activation"] = line.number("activation")
+        conv.set_array("y", line.array("y"))
+        g.lines[i] = None
+        g.writers[line.array("y")[0]] = [at]
+        folds.append(fold)
+    g.compact()
+    return folds
+
+
+def fuse(lines, temporary, kept, known, count):
+    """(lines after every rewrite, folds): `kept` are buffers that must hold what they held, `known` those of the model, `count` all of them."""
+    graph = Graph(lines, temporary, kept, known, count)
+    folds = fold_norms(graph)
+    for rewrite in (fuse_residual, fuse_relu, fuse_norm_gradient):
+        rewrite(graph)
+    return graph.lines, folds

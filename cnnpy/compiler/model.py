@@ -18,10 +18,18 @@ class CompiledModel(Compiled):
     function = "compile"
 
     def refresh(self):
-        """Makes the programs anew at the next call: after parameters or statistics were changed."""
+        """Brings the programs to the parameters and statistics of now: call it after they were changed."""
         with self._lock:
-            self._programs.clear()
+            slots = self._slots()
+            for key, made in list(self._programs.items()):
+                if made is not False and not made.refresh(slots):
+                    del self._programs[key]
             self._latest = None
+
+    def _slots(self):
+        """The arrays that the model holds now."""
+        parameters, buffers, constants = module_arrays(self.model)
+        return [*(p._data for p in parameters), *(getattr(*s) for s in buffers + constants)]
 
     def __call__(self, x):
         """The model's result for `x`, an ndarray."""
@@ -86,7 +94,7 @@ class CompiledModel(Compiled):
         except MemoryError as error:
             self._fall_back(key, f"there is no memory for its program ({error})")
             return result
-        made = Bound(program)
+        made = _BoundModel(program)
         made.checks = find_checks(program.lines, 1)
         self._keep(key, made)
         self._latest = made
@@ -100,6 +108,21 @@ class CompiledModel(Compiled):
             raise RuntimeError("compile: the model runs eagerly, there is no program to time")
         made.program.bind(0, as_input(self.function, "x", x, False))
         return made.program.profile(lambda seconds: made.program.run(seconds=seconds), repeat)
+
+
+class _BoundModel(Bound):
+    def refresh(self, arrays):
+        """Whether the arrays fit the program, which then uses them."""
+        if len(arrays) + 1 != len(self.program.bound):
+            return False
+        try:
+            for i, array in enumerate(arrays):
+                if array is not self.program.bound[1 + i]:
+                    self.program.bind(1 + i, array)
+        except ValueError:
+            return False
+        self.program.refold()
+        return True
 
 
 def compile(model):

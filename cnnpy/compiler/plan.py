@@ -6,11 +6,13 @@ __all__ = ["Plan", "in_place", "lives"]
 
 ALIGNMENT = 64
 
-# Entries that read and write cell by cell: their first result may overwrite the operands named.
+# Entries that read and write cell by cell: which result may overwrite which operands.
 IN_PLACE = {
-    "relu_forward": ("x",), "relu_backward": ("dy",), "sigmoid_forward": ("x",), "sigmoid_backward": ("dy",), "tanh_forward": ("x",),
-    "tanh_backward": ("dy",), "clip_forward": ("x",), "clip_backward": ("dy",), "leaky_relu_forward": ("x",), "leaky_relu_backward": ("dy",),
-    "elu_forward": ("x",), "elu_backward": ("dy",), "silu_forward": ("x",), "silu_backward": ("dy",), "dropout": ("x",), "binary": ("a", "b"),
+    "relu_forward": ("y", "x"), "relu_backward": ("dx", "dy"), "sigmoid_forward": ("y", "x"), "sigmoid_backward": ("dx", "dy"),
+    "tanh_forward": ("y", "x"), "tanh_backward": ("dx", "dy"), "clip_forward": ("y", "x"), "clip_backward": ("dx", "dy"),
+    "leaky_relu_forward": ("y", "x"), "leaky_relu_backward": ("dx", "dy"), "elu_forward": ("y", "x"), "elu_backward": ("dx", "dy"),
+    "silu_forward": ("y", "x"), "silu_backward": ("dx", "dy"), "dropout": ("y", "x"), "binary": ("y", "a", "b"),
+    "channel_norm_forward": ("y", "x", "residual"), "channel_norm_backward": ("dresidual", "dy"),
 }  # fmt: skip
 
 
@@ -31,11 +33,15 @@ def in_place(lines, spans, sizes):
     """Buffers that take over the memory of an operand that dies where they are born: {buffer: operand's}."""
     over: dict = {}
     for i, line in enumerate(lines):
-        operands = IN_PLACE.get(line.entry.name)
-        if operands is None:
+        names = IN_PLACE.get(line.entry.name)
+        if names is None:
             continue
-        result = line.arrays[line.entry.read]
-        for name in operands:
+        if names[0] == "dresidual" and line.array("dresidual") is None:
+            names = ("dx", "dy")
+        result = line.array(names[0])
+        if result is None:
+            continue
+        for name in names[1:]:
             operand = line.array(name)
             if (
                 operand is not None

@@ -36,14 +36,17 @@ class Program:
         self.places = dict(trace.places)
         kept = {p[0] for p in self.places.values()}
         constants = {b for b in temporary if not any(b in line.writes for line in trace.lines)}
-        lines = fuse(trace.lines, temporary - constants, kept) if fused else list(trace.lines)
+        lines, self.folds = list(trace.lines), []
+        if fused:
+            lines, self.folds = fuse(lines, temporary - constants, kept, trace.known, len(trace.owners))
         head = [line for line in lines if line.entry.name not in last]
         self.lines = head + [line for line in lines if line.entry.name in last]
         self.split = len(head)
-        sizes = {b: trace.size(b) for b in range(len(trace.owners))}
+        sizes = dict(enumerate(trace.sizes))
         self.sizes = sizes
         self.plan = Plan(self.lines, sizes, temporary - constants, kept)
-        constant = {b: trace.known + 1 + i for i, b in enumerate(sorted(constants))}
+        made = {b: None for fold in self.folds for b in (fold.weight, fold.bias)}
+        constant = {b: trace.known + 1 + i for i, b in enumerate([*sorted(constants), *made])}
         self._arena = _arena(self.plan.bytes)
 
         def place(buffer, offset):
@@ -58,10 +61,13 @@ class Program:
         self._core, self._problems = _core.program_new(rows, trace.known + 1 + len(constant))
         _core.program_bind(self._core, ARENA, self._arena)
         for buffer, source in constant.items():
-            _core.program_bind(self._core, source, trace.owners[buffer])
+            if buffer not in made:
+                _core.program_bind(self._core, source, trace.owners[buffer])
         self.bound = list(trace.owners[: trace.known])
         for i, array in enumerate(self.bound):
             _core.program_bind(self._core, 1 + i, array)
+        self._folded = {b: constant[b] for b in made}
+        self.refold()
         self._views = {}
         for name, (buffer, offset, shape, strides, dtype) in self.places.items():
             if buffer >= trace.known and buffer not in constants:
@@ -93,19 +99,34 @@ class Program:
         _core.program_bind(self._core, 1 + i, array)
         self.bound[i] = array
 
+    def refold(self):
+        """Makes the folded weights anew from the arrays that the program is bound to."""
+        for fold in self.folds:
+            like = self.bound[fold.given[0][0]]
+            weight, bias = fold.compute(lambda buffer: self.bound[buffer])
+            dense = np.empty_like(like)
+            dense[...] = weight
+            _core.program_bind(self._core, self._folded[fold.weight], dense)
+            _core.program_bind(self._core, self._folded[fold.bias], np.ascontiguousarray(bias, like.dtype))
+
     def run(self, first=0, last=None, whole=False, seconds=None):
         _core.program_run(self._core, first, len(self.lines) if last is None else last, whole, seconds)
 
     def memory(self):
-        """Bytes: ``arena`` (all intermediate results and gradients), ``unshared`` (the same without sharing), ``scratch``, ``known`` (model and inputs)."""
+        """Bytes: ``arena`` (all intermediate results and gradients), ``unshared`` (the same without sharing), ``scratch``, ``known`` (model and inputs),
+        ``folded`` (weights that took over a batch norm)."""
         return {
             "arena": self.plan.bytes,
             "unshared": self.plan.apart,
             "scratch": _core.program_scratch(self._core),
             "known": sum(self.sizes[b] for b in range(self.known)),
+            "folded": sum(self.sizes[f.given[0][0]] for f in self.folds),
         }
 
     def _name(self, buffer, offset):
+        for fold in self.folds:
+            if buffer in (fold.weight, fold.bias):
+                return f"{self.names[fold.given[0][0]]} folded" if buffer == fold.weight else "bias folded"
         if buffer < self.known:
             return self.names[buffer] + (f"+{offset}" if offset else "")
         return f"%{buffer - self.known}" + (f"+{offset}" if offset else "")
@@ -193,5 +214,6 @@ def _bounds():
 
 
 def _arena(nbytes):
-    """Bytes of the core's large buffers."""
+    """Bytes of the core's large buffers, after those that eager calls left over went back to the system."""
+    _core.trim_memory()
     return _core.new_bytes(max(64, nbytes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnpy import _core
 from cnnpy.autograd import Tensor
 from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit
 from cnnpy.compiler.program import Program
@@ -45,7 +46,14 @@ class CompiledStep(Compiled):
         with self._lock:
             self._pending = None
             parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
-            key = (x.shape, x.dtype.char, y.shape, y.dtype.char, tuple(m.training for m in self.model.modules()), tuple(p.requires_grad for p in parameters))
+            key = (
+                x.shape,
+                x.dtype.char,
+                y.shape,
+                y.dtype.char,
+                tuple(m.training for m in self.model.modules()),
+                tuple(p.requires_grad for p in parameters),
+            )
             made = self._programs.get(key)
             if made is None or isinstance(made, tuple):
                 return self._trace(key, made, x, y)
@@ -172,6 +180,10 @@ class CompiledStep(Compiled):
             self._fall_back(key, f"there is no memory for its program ({error})")
             return
         made = _BoundStep(program, self, parameters, slots, trace.notes)
+        for p, gradient in made.graded:  # the eager call's go one by one
+            gradient[...] = p.grad
+            p.grad = gradient
+        _core.trim_memory()
         self._keep(key, made)
         self._latest = made
 

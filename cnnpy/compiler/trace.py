@@ -11,23 +11,20 @@ __all__ = ["Trace", "module_arrays", "record"]
 
 
 class Trace:
-    """Lines, the owners of their buffers, how many of those were known from the start, and why the call cannot become a program, if it cannot."""
+    """Lines; owners (None where a result was not kept) and bytes of their buffers; how many of those were known from the start; why the call cannot
+    become a program, if it cannot."""
 
-    def __init__(self, lines, owners, known, cause):
+    def __init__(self, lines, owners, sizes, known, cause):
         self.lines = [Line(*row) for row in lines]
-        self.owners, self.known, self.cause = owners, known, cause
+        self.owners, self.sizes, self.known, self.cause = owners, sizes, known, cause
         self.places: dict = {}
         self.notes: list = []
-
-    def size(self, buffer):
-        """Bytes between the buffer's first and last element."""
-        low, high = np.lib.array_utils.byte_bounds(self.owners[buffer])
-        return high - low
 
     def insert(self, arrays):
         """Makes more arrays known from the start, after those that are: the numbers of the other buffers grow."""
         more, known = len(arrays), self.known
         self.owners = (*self.owners[:known], *arrays, *self.owners[known:])
+        self.sizes = (*self.sizes[:known], *(a.nbytes for a in arrays), *self.sizes[known:])
         for line in self.lines:
             line.arrays = [a if a is None or a[0] < known else (a[0] + more, a[1]) for a in line.arrays]
         self.places = {n: p if p[0] < known else (p[0] + more, *p[1:]) for n, p in self.places.items()}
@@ -89,9 +86,9 @@ def record(function, known):
     try:
         result = function(place)
     finally:
-        lines, owners, cause = _core.record_end()
+        lines, owners, sizes, cause = _core.record_end()
     if cause is None and missing:
         cause = f"{missing[0]} is made by NumPy, outside the recorded operations"
-    trace = Trace(lines, owners, len(known), cause)
+    trace = Trace(lines, owners, sizes, len(known), cause)
     trace.places = places
     return result, trace

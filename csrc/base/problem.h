@@ -141,7 +141,7 @@ struct cnn_array {
 };
 
 /* y = a op b, element by element of a logical array; strides 0 where an operand is broadcast. An absent operand is a number. */
-enum cnn_operator { CNN_ADD, CNN_SUBTRACT, CNN_MULTIPLY, CNN_DIVIDE, CNN_MAXIMUM, CNN_SQUARE_ROOT };
+enum cnn_operator { CNN_ADD, CNN_SUBTRACT, CNN_MULTIPLY, CNN_DIVIDE, CNN_MAXIMUM, CNN_SQUARE_ROOT, CNN_ADD_RELU };
 struct cnn_binary {
     int operator, rank;
     long shape[8], a[8], b[8], y[8];

@@ -290,14 +290,11 @@ int read_choice(const struct frame *f, const char *name, PyObject *object, const
     return -1;
 }
 
-/* A large result lives in a buffer of ours; this object is its owner. */
-struct owner {
-    void *buffer;
-    size_t capacity;
-};
 static void release_owner(PyObject *capsule)
 {
-    struct owner *o = PyCapsule_GetPointer(capsule, NULL);
+    struct owner *o = PyCapsule_GetPointer(capsule, owner_name);
+    if (o->recording)
+        record_release(o);
     cnn_release(o->buffer, o->capacity);
     PyMem_RawFree(o);
 }
@@ -329,11 +326,11 @@ PyArrayObject *new_result(struct frame *f, int rank, const npy_intp *shape, int 
         PyObject *a = PyArray_New(&PyArray_Type, rank, shape, type, channels_last ? strides : NULL, NULL, 0, 0, NULL);
         return (PyArrayObject *)frame_keep(f, a);
     }
-    struct owner *o = PyMem_RawMalloc(sizeof *o);
+    struct owner *o = PyMem_RawCalloc(1, sizeof *o);
     if (!o)
         return refuse(f, PyExc_MemoryError, "out of memory");
     o->buffer = cnn_acquire((size_t)bytes, &o->capacity);
-    PyObject *capsule = o->buffer ? PyCapsule_New(o, NULL, release_owner) : NULL;
+    PyObject *capsule = o->buffer ? PyCapsule_New(o, owner_name, release_owner) : NULL;
     if (!capsule) {
         cnn_release(o->buffer, o->capacity);
         PyMem_RawFree(o);

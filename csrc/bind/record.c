@@ -2,10 +2,13 @@
 #include "record.h"
 
 struct buffer {
-    char *start, *end;
-    PyObject *owner;
+    char *start, *end; /* nowhere once it is gone */
+    size_t bytes;
+    PyObject *owner;   /* NULL: it may go, and tells us when */
 };
 struct recorder {
+    unsigned long serial;
+    struct recorder *next;
     struct buffer *buffers;
     long count, room;
     PyObject *lines; /* list of (entry, dtype, problem, ((buffer, offset) or None, ...), work) */
@@ -40,7 +43,27 @@ static long find_buffer(const struct recorder *r, const char *at)
     return -1;
 }
 
-static long add_buffer(struct recorder *r, PyArrayObject *a)
+const char owner_name[] = "cnnpy buffer";
+static struct recorder *all; /* of all threads; changed with the GIL held */
+
+void record_release(const struct owner *o)
+{
+    for (struct recorder *r = all; r; r = r->next)
+        if (r->serial == o->recording)
+            r->buffers[o->number].start = r->buffers[o->number].end = NULL;
+}
+
+/* The owner of an array whose memory is a buffer of ours, or NULL. */
+static struct owner *owner_of(PyArrayObject *a)
+{
+    PyObject *base = PyArray_BASE(a);
+    while (base && PyArray_Check(base))
+        base = PyArray_BASE((PyArrayObject *)base);
+    return base && PyCapsule_IsValid(base, owner_name) ? PyCapsule_GetPointer(base, owner_name) : NULL;
+}
+
+/* keep: whether the array stays alive as long as the recorder. */
+static long add_buffer(struct recorder *r, PyArrayObject *a, int keep)
 {
     if (r->count == r->room) {
         const long room = 2 * r->room + 64;
@@ -53,15 +76,22 @@ static long add_buffer(struct recorder *r, PyArrayObject *a)
     }
     struct buffer *b = &r->buffers[r->count];
     find_extent(a, &b->start, &b->end);
-    Py_INCREF(a);
-    b->owner = (PyObject *)a;
+    b->bytes = (size_t)(b->end - b->start);
+    struct owner *o = keep ? NULL : owner_of(a);
+    b->owner = NULL;
+    if (o)
+        o->recording = r->serial, o->number = r->count;
+    else {
+        Py_INCREF(a);
+        b->owner = (PyObject *)a;
+    }
     return r->count++;
 }
 
 void record_constant(PyArrayObject *array)
 {
     if (cnn_recorder && PyArray_SIZE(array) > 0)
-        add_buffer(cnn_recorder, array);
+        add_buffer(cnn_recorder, array, 1);
 }
 
 /* The array among the frame's own that holds the address. */
@@ -97,7 +127,7 @@ void record_line(struct frame *f, enum cnn_entry_number entry, const void *probl
                     Py_DECREF(places);
                     return;
                 }
-                b = add_buffer(r, owner);
+                b = add_buffer(r, owner, 0);
             }
             place = b < 0 ? NULL : Py_BuildValue("(ln)", b, (Py_ssize_t)((char *)array[i] - r->buffers[b].start));
         } else
@@ -117,8 +147,13 @@ void record_line(struct frame *f, enum cnn_entry_number entry, const void *probl
 
 static void release_recorder(struct recorder *r)
 {
+    for (struct recorder **at = &all; *at; at = &(*at)->next)
+        if (*at == r) {
+            *at = r->next;
+            break;
+        }
     for (long i = 0; i < r->count; i++)
-        Py_DECREF(r->buffers[i].owner);
+        Py_XDECREF(r->buffers[i].owner);
     PyMem_Free(r->buffers);
     Py_XDECREF(r->lines);
     PyMem_Free(r);
@@ -140,14 +175,16 @@ static PyObject *record_begin(PyObject *module, PyObject *const *args, Py_ssize_
         PyMem_Free(r);
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
-    cnn_recorder = r;
+    static unsigned long serial;
+    r->serial = ++serial, r->next = all;
+    all = cnn_recorder = r;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++)
-        add_buffer(r, (PyArrayObject *)PyTuple_GET_ITEM(items, i));
+        add_buffer(r, (PyArrayObject *)PyTuple_GET_ITEM(items, i), 1);
     Py_DECREF(items);
     Py_RETURN_NONE;
 }
 
-/* record_end() -> lines, owners of the buffers, cause of a failure or None */
+/* record_end() -> lines, owners of the buffers (None where one may go), their bytes, cause of a failure or None */
 static PyObject *record_end(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module, (void)args;
@@ -158,13 +195,20 @@ static PyObject *record_end(PyObject *module, PyObject *const *args, Py_ssize_t 
     if (!r)
         return refuse(&f, PyExc_RuntimeError, "this thread does not record");
     cnn_recorder = NULL;
-    PyObject *owners = PyTuple_New(r->count), *result = NULL;
-    for (long i = 0; owners && i < r->count; i++) {
-        Py_INCREF(r->buffers[i].owner);
-        PyTuple_SET_ITEM(owners, i, r->buffers[i].owner);
+    PyObject *owners = PyTuple_New(r->count), *sizes = PyTuple_New(r->count), *result = NULL;
+    for (long i = 0; owners && sizes && i < r->count; i++) {
+        PyObject *owner = r->buffers[i].owner ? r->buffers[i].owner : Py_None, *size = PyLong_FromSize_t(r->buffers[i].bytes);
+        Py_INCREF(owner);
+        PyTuple_SET_ITEM(owners, i, owner);
+        if (size)
+            PyTuple_SET_ITEM(sizes, i, size);
+        else
+            Py_CLEAR(sizes);
     }
-    if (owners)
-        result = Py_BuildValue("(ONz)", r->lines, owners, *r->cause ? r->cause : NULL);
+    if (owners && sizes)
+        result = Py_BuildValue("(OOOz)", r->lines, owners, sizes, *r->cause ? r->cause : NULL);
+    Py_XDECREF(owners);
+    Py_XDECREF(sizes);
     release_recorder(r);
     return result;
 }
@@ -202,5 +246,5 @@ static PyObject *record_place(PyObject *module, PyObject *const *args, Py_ssize_
     return Py_BuildValue("(ln)", b, (Py_ssize_t)(PyArray_BYTES((PyArrayObject *)args[0]) - cnn_recorder->buffers[b].start));
 }
 
-PyMethodDef record_methods[] = {METHOD(record_begin, "arrays"), METHOD(record_end, "-> lines, owners, cause"), METHOD(record_new, "array"),
+PyMethodDef record_methods[] = {METHOD(record_begin, "arrays"), METHOD(record_end, "-> lines, owners, sizes, cause"), METHOD(record_new, "array"),
                                 METHOD(recording, "-> bool"), METHOD(record_place, "array -> (buffer, offset) or None"), {NULL, NULL, 0, NULL}};

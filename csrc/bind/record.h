@@ -1,7 +1,8 @@
 /* record.h: what a call of bindings did, as lines of a program: entries, problems, arrays by buffer and offset.
  *
  * While a thread records, run_entry notes every entry that it runs. Arrays are known by their addresses: what the recorder was given at
- * the start, and what the lines wrote, which it keeps alive so that addresses stay unique. A line that reads any other memory depends on
+ * the start, and what the lines wrote. Large results tell the recorder when they go, others it keeps alive, so an address means one buffer at a
+ * time. A line that reads any other memory depends on
  * something that was computed elsewhere; the recording then has failed, and says why. */
 #ifndef CNN_RECORD_H
 #define CNN_RECORD_H
@@ -9,6 +10,16 @@
 #include "args.h"
 
 extern _Thread_local struct recorder *cnn_recorder; /* NULL: this thread does not record */
+
+/* A large result lives in a buffer of ours; a capsule of this name is its owner. */
+struct owner {
+    void *buffer;
+    size_t capacity;
+    unsigned long recording; /* which recording knows the buffer, 0: none; its number there */
+    long number;
+};
+extern const char owner_name[];
+void record_release(const struct owner *o);
 
 void record_line(struct frame *f, enum cnn_entry_number entry, const void *problem, void *const *array, double work);
 void record_failure(const char *function, const char *cause);

@@ -1,6 +1,6 @@
 /* arithmetic.c: element-wise arithmetic with broadcasting.
  *
- *     binary  y = a op b for logical arrays of up to 8 axes; an operand without an array is a number
+ *     binary  y = a op b for logical arrays of up to 8 axes; an operand without an array is a number; the compiler's ADD_RELU is the ReLU of a sum
  *     fill    y = the number a
  *     running_update  running = (1 - momentum) running + momentum statistic
  *
@@ -57,6 +57,7 @@ ALWAYS_INLINE vec apply(int operator, vec a, vec b)
     case CNN_MULTIPLY: return a * b;
     case CNN_DIVIDE: return a / b;
     case CNN_MAXIMUM: return vec_select((a >= b) | (a != a), a, b);
+    case CNN_ADD_RELU: return vec_select(a + b < 0, (vec){0}, a + b);
     default: return vec_sqrt(a);
     }
 }
@@ -105,9 +106,10 @@ ROW(MULTIPLY)
 ROW(DIVIDE)
 ROW(MAXIMUM)
 ROW(SQUARE_ROOT)
+ROW(ADD_RELU)
 
 typedef void row_function(long n, const real *a, long as, const real *b, long bs, real *y, long ys);
-static row_function *const rows[] = {row_ADD, row_SUBTRACT, row_MULTIPLY, row_DIVIDE, row_MAXIMUM, row_SQUARE_ROOT};
+static row_function *const rows[] = {row_ADD, row_SUBTRACT, row_MULTIPLY, row_DIVIDE, row_MAXIMUM, row_SQUARE_ROOT, row_ADD_RELU};
 
 static void run_axes(const struct binary *s, int axis, long count, const real *a, const real *b, real *y)
 {

@@ -1,8 +1,11 @@
 /* norm_channels.c: batch norm, normalisation of every channel by its mean and variance over all images and cells.
  *
- *     y  = weight (x - m)/sqrt(v + eps) + bias, activated
+ *     y  = weight (x - m)/sqrt(v + eps) + bias, plus a residual, activated
  *     dx = r (t - mean(t) - xh mean(t xh)), t = dy weight;  dx = r t where m and v did not come from x
  *     dweight = sum of dy xh,  dbias = sum of dy
+ *
+ * Behind a ReLU dy counts where the result is not <= 0: the result is read, or where it has no residual made again from x. dresidual is what
+ * then is left of dy; it may overwrite it, so may dx.
  *
  * Moments are deviations from the mean of some pixels that lie in the first cache, merged in order. x[n][c][s] in C order or
  * channels-last, the same bits for both. Backward needs x, m and v. Everything overwrites. Source: as norm.c. */
@@ -15,11 +18,12 @@ enum { PIXELS = 1024, FEW = 64, NEAR = 16384 }; /* most and fewest pixels of a b
 
 struct channels {
     const struct cnn_norm *p;
-    const real *x, *dy, *weight, *bias, *mean, *variance;
-    real *y, *mean_out, *variance_out, *dw, *db;
+    const real *x, *dy, *weight, *bias, *mean, *variance, *residual, *result;
+    real *y, *mean_out, *variance_out, *dw, *db, *dresidual;
+    int gate; /* enum gate */
     double *part;  /* [block][2][c]: mean and M2, or the two sums */
-    real *factors; /* [4][c], see below */
-    real *strips;  /* C order: a worker's [2][PIXELS][LANES] */
+    real *factors; /* [5][c]: mean, scale, shift; what the gradient subtracts */
+    real *strips;  /* C order: a worker's [3][PIXELS][LANES] */
 };
 
 static long pixels_of(const struct cnn_norm *p) { return p->n * p->s; }
@@ -30,7 +34,7 @@ static long blocks_of(const struct cnn_norm *p) { return divide_up(pixels_of(p),
  * orders add the same numbers in the same order. */
 static long tasks_of(const struct cnn_norm *p) { return blocks_of(p) * (p->channels_last ? 1 : divide_up(p->c, LANES)); }
 static size_t part_bytes(const struct cnn_norm *p) { return aligned((size_t)(blocks_of(p) * 2 * p->c) * sizeof(double)); }
-static size_t strip_bytes(const struct cnn_norm *p, int workers) { return p->channels_last ? 0 : (size_t)(2 * workers * PIXELS * LANES) * sizeof(real); }
+static size_t strip_bytes(const struct cnn_norm *p, int workers) { return p->channels_last ? 0 : (size_t)(3 * workers * PIXELS * LANES) * sizeof(real); }
 
 struct strip {
     long block, channel, channels, pixels, pitch;
@@ -96,7 +100,7 @@ static void moments_block(void *context, long task, int worker)
     const struct channels *s = context;
     const struct cnn_norm *p = s->p;
     const struct strip strip = strip_of(p, task);
-    const real *x = read_strip(p, s->x, strip, s->strips + (long)worker * 2 * PIXELS * LANES);
+    const real *x = read_strip(p, s->x, strip, s->strips + (long)worker * 3 * PIXELS * LANES);
     double *m = s->part + strip.block * 2 * p->c + strip.channel, *m2 = m + p->c;
     for (long begin = 0; begin < strip.pixels; begin += near_of(p)) {
         const long pixels = min_long(near_of(p), strip.pixels - begin);
@@ -128,34 +132,61 @@ void FN(channel_moments)(const void *problem, void *const *array, struct cnn_run
 
 ALWAYS_INLINE vec activated(vec v, int activation) { return activation == CNN_RELU ? vec_select(v < 0, (vec){0}, v) : v; }
 
-/* y = (x - f0) f1 + f2 for the factors of each channel */
+/* n lanes at `at` of y = (x - f0) f1 + f2, plus the residual */
+ALWAYS_INLINE void apply_vector(const struct channels *s, long at, long n, vec f0, vec f1, vec f2)
+{
+    vec v = vec_madd(vec_get(s->x + at, n) - f0, f1, f2);
+    if (s->residual)
+        v = v + vec_get(s->residual + at, n);
+    vec_put(s->y + at, activated(v, s->p->activation), n);
+}
+
+enum { PAIR = 2 }; /* vectors of channels whose factors stay in registers */
+
+ALWAYS_INLINE void apply_columns(const struct channels *s, long begin, long end, long c, int vectors, long n)
+{
+    vec f[PAIR][3];
+    for (int k = 0; k < vectors; k++)
+        for (int j = 0; j < 3; j++)
+            f[k][j] = vec_get(s->factors + j * s->p->c + c + k * LANES, n);
+    for (long i = begin; i < end; i++)
+        UNROLL for (int k = 0; k < vectors; k++)
+            apply_vector(s, i * s->p->c + c + k * LANES, n, f[k][0], f[k][1], f[k][2]);
+}
+
 static void apply_block(void *context, long block, int worker)
 {
     (void)worker;
-    const struct channels *s = context;
-    const struct cnn_norm *p = s->p;
-    const real *f = s->factors;
-    if (!p->channels_last) {
-        const long c = block % p->c;
-        const real *x = s->x + block * p->s;
-        real *y = s->y + block * p->s;
-        const vec mean = vec_fill(f[c]), scale = vec_fill(f[p->c + c]), shift = vec_fill(f[2 * p->c + c]);
-        for (long i = 0; i < p->s; i += LANES) {
-            const long n = min_long(LANES, p->s - i);
-            vec_put(y + i, activated(vec_madd(vec_get(x + i, n) - mean, scale, shift), p->activation), n);
-        }
+    const struct channels s = *(const struct channels *)context;
+    const long channels = s.p->c;
+    const real *f = s.factors;
+    if (!s.p->channels_last) {
+        const long c = block % channels, first = block * s.p->s;
+        const vec mean = vec_fill(f[c]), scale = vec_fill(f[channels + c]), shift = vec_fill(f[2 * channels + c]);
+        for (long i = 0; i < s.p->s; i += LANES)
+            apply_vector(&s, first + i, min_long(LANES, s.p->s - i), mean, scale, shift);
         return;
     }
-    const long first = block * block_pixels(p), last = min_long(pixels_of(p), first + block_pixels(p));
-    for (long i = first; i < last; i++)
-        for (long c = 0; c < p->c; c += LANES) {
-            const long n = min_long(LANES, p->c - c);
-            const vec v = vec_get(s->x + i * p->c + c, n) - vec_get(f + c, n);
-            vec_put(s->y + i * p->c + c, activated(vec_madd(v, vec_get(f + p->c + c, n), vec_get(f + 2 * p->c + c, n)), p->activation), n);
-        }
+    const long first = block * block_pixels(s.p), last = min_long(pixels_of(s.p), first + block_pixels(s.p));
+    for (long begin = first; begin < last; begin += near_of(s.p)) {
+        const long end = min_long(last, begin + near_of(s.p));
+        long c = 0;
+        for (; c + PAIR * LANES <= channels; c += PAIR * LANES)
+            apply_columns(&s, begin, end, c, PAIR, LANES);
+        for (; c < channels; c += LANES)
+            apply_columns(&s, begin, end, c, 1, min_long(LANES, channels - c));
+    }
 }
 
 static double rstd_of(const struct cnn_norm *p, const real *variance, long c) { return 1 / __builtin_sqrt((double)variance[c] + p->epsilon); }
+
+/* mean, scale and shift of channel c at f[0], f[c], f[2 c] */
+static void forward_factors(const struct channels *s, long c, real *f)
+{
+    f[c] = s->mean[c];
+    f[s->p->c + c] = (real)(rstd_of(s->p, s->variance, c) * (s->weight ? (double)s->weight[c] : 1));
+    f[2 * s->p->c + c] = s->bias ? s->bias[c] : 0;
+}
 
 size_t FN(channel_norm_forward_scratch)(const void *problem, int workers)
 {
@@ -166,34 +197,65 @@ size_t FN(channel_norm_forward_scratch)(const void *problem, int workers)
 void FN(channel_norm_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_norm *p = problem;
-    struct channels s = {.p = p, .x = array[0], .weight = array[1], .bias = array[2], .mean = array[3], .variance = array[4], .y = array[5]};
+    struct channels s = {.p = p, .x = array[0], .weight = array[1], .bias = array[2], .mean = array[3], .variance = array[4], .residual = array[5], .y = array[6]};
     s.factors = (real *)run->scratch;
-    for (long c = 0; c < p->c; c++) {
-        s.factors[c] = s.mean[c];
-        s.factors[p->c + c] = (real)(rstd_of(p, s.variance, c) * (s.weight ? (double)s.weight[c] : 1));
-        s.factors[2 * p->c + c] = s.bias ? s.bias[c] : 0;
-    }
+    for (long c = 0; c < p->c; c++)
+        forward_factors(&s, c, s.factors);
     const long blocks = p->channels_last ? blocks_of(p) : p->n * p->c;
     cnn_parallel_for(run, blocks, (double)(p->n * p->c) * (double)p->s * 0.2, apply_block, &s);
 }
 
-/* The sums of dy and of dy (x - mean) over pixels are added to g and gd. */
-ALWAYS_INLINE void sums_columns(const real *dy, const real *x, const real *means, long pixels, long pitch, int vectors, long n, double *g, double *gd)
+/* Where dy counts: everywhere, where the result is positive or NaN, where the result made again from x is. */
+enum gate { OPEN, BY_RESULT, BY_INPUT };
+
+ALWAYS_INLINE vec gated(int gate, vec dy, vec x, vec result, vec mean, vec scale, vec shift)
 {
-    vec mean[WIDE], g_sum[WIDE], gd_sum[WIDE];
+    if (gate == OPEN)
+        return dy;
+    return vec_select((gate == BY_RESULT ? result : vec_madd(x - mean, scale, shift)) <= 0, (vec){0}, dy);
+}
+
+/* What the sums read: arrays of `pixels` pixels at pitch `pitch`, and the factors of the forward of each channel. */
+struct columns {
+    const real *dy, *x, *result, *f0, *f1, *f2;
+    real *left; /* dy as it counts; may be NULL */
+    long pixels, pitch;
+};
+
+/* The sums of dy and of dy (x - mean) over pixels are added to g and gd. */
+ALWAYS_INLINE void sums_columns(int gate, int keep, const struct columns *s, long c, int vectors, long n, double *g, double *gd)
+{
+    vec mean[WIDE], scale[WIDE], shift[WIDE], g_sum[WIDE], gd_sum[WIDE];
     UNROLL for (int k = 0; k < vectors; k++) {
-        mean[k] = vec_get(means + k * LANES, n);
+        mean[k] = vec_get(s->f0 + c + k * LANES, n);
+        scale[k] = gate == BY_INPUT ? vec_get(s->f1 + c + k * LANES, n) : mean[k];
+        shift[k] = gate == BY_INPUT ? vec_get(s->f2 + c + k * LANES, n) : mean[k];
         g_sum[k] = gd_sum[k] = (vec){0};
     }
-    for (long i = 0; i < pixels; i++)
+    for (long i = 0; i < s->pixels; i++)
         UNROLL for (int k = 0; k < vectors; k++) {
-            const vec v = vec_get(dy + i * pitch + k * LANES, n);
+            const long at = i * s->pitch + c + k * LANES;
+            const vec x = vec_get(s->x + at, n), result = gate == BY_RESULT ? vec_get(s->result + at, n) : x;
+            const vec v = gated(gate, vec_get(s->dy + at, n), x, result, mean[k], scale[k], shift[k]);
+            if (keep)
+                vec_put(s->left + at, v, n);
             g_sum[k] = g_sum[k] + v;
-            gd_sum[k] = vec_madd(v, vec_get(x + i * pitch + k * LANES, n) - mean[k], gd_sum[k]);
+            gd_sum[k] = vec_madd(v, x - mean[k], gd_sum[k]);
         }
     UNROLL for (int k = 0; k < vectors; k++)
         for (long v = 0; v < n; v++)
-            g[k * LANES + v] += (double)g_sum[k][v], gd[k * LANES + v] += (double)gd_sum[k][v];
+            g[c + k * LANES + v] += (double)g_sum[k][v], gd[c + k * LANES + v] += (double)gd_sum[k][v];
+}
+
+ALWAYS_INLINE void sums_of(int gate, int keep, const struct columns *s, long channels, double *g, double *gd)
+{
+    long c = 0;
+    for (; gate == OPEN && c + WIDE * LANES <= channels; c += WIDE * LANES)
+        sums_columns(gate, keep, s, c, WIDE, LANES, g, gd);
+    for (; c + 2 * LANES <= channels; c += 2 * LANES)
+        sums_columns(gate, keep, s, c, 2, LANES, g, gd);
+    for (; c < channels; c += LANES)
+        sums_columns(gate, keep, s, c, 1, min_long(LANES, channels - c), g, gd);
 }
 
 static void sums_block(void *context, long task, int worker)
@@ -201,58 +263,105 @@ static void sums_block(void *context, long task, int worker)
     const struct channels *s = context;
     const struct cnn_norm *p = s->p;
     const struct strip strip = strip_of(p, task);
-    real *room = s->strips + (long)worker * 2 * PIXELS * LANES;
-    const real *dy = read_strip(p, s->dy, strip, room), *x = read_strip(p, s->x, strip, room + PIXELS * LANES), *mean = s->mean + strip.channel;
+    real *room = s->strips + (long)worker * 3 * PIXELS * LANES;
+    const real *f = s->factors + strip.channel;
+    struct columns all = {.dy = read_strip(p, s->dy, strip, room), .x = read_strip(p, s->x, strip, room + PIXELS * LANES), .f0 = f, .f1 = f + p->c, .f2 = f + 2 * p->c,
+                          .pitch = strip.pitch};
+    if (s->gate == BY_RESULT)
+        all.result = read_strip(p, s->result, strip, room + 2 * PIXELS * LANES);
+    if (s->dresidual && p->channels_last)
+        all.left = s->dresidual + strip.block * block_pixels(p) * p->c;
     double *g = s->part + strip.block * 2 * p->c + strip.channel, *gd = g + p->c;
     for (long c = 0; c < strip.channels; c++)
         g[c] = gd[c] = 0;
     for (long begin = 0; begin < strip.pixels; begin += near_of(p)) {
-        const long pixels = min_long(near_of(p), strip.pixels - begin), at = begin * strip.pitch;
-        long c = 0;
-        for (; c + WIDE * LANES <= strip.channels; c += WIDE * LANES)
-            sums_columns(dy + at + c, x + at + c, mean + c, pixels, strip.pitch, WIDE, LANES, g + c, gd + c);
-        for (; c < strip.channels; c += LANES)
-            sums_columns(dy + at + c, x + at + c, mean + c, pixels, strip.pitch, 1, min_long(LANES, strip.channels - c), g + c, gd + c);
+        struct columns near = all;
+        const long at = begin * strip.pitch;
+        near.pixels = min_long(near_of(p), strip.pixels - begin);
+        near.dy += at, near.x += at;
+        near.result = all.result ? all.result + at : NULL, near.left = all.left ? all.left + at : NULL;
+        if (s->gate == BY_INPUT)
+            sums_of(BY_INPUT, 0, &near, strip.channels, g, gd);
+        else if (s->gate == BY_RESULT && near.left)
+            sums_of(BY_RESULT, 1, &near, strip.channels, g, gd);
+        else if (s->gate == BY_RESULT)
+            sums_of(BY_RESULT, 0, &near, strip.channels, g, gd);
+        else
+            sums_of(OPEN, 0, &near, strip.channels, g, gd);
     }
 }
 
-ALWAYS_INLINE vec gradient(vec dy, vec x, const vec f0, const vec f1, const vec f2, const vec f3) { return vec_madd(f0 - x, f3, vec_madd(dy, f1, -f2)); }
+/* n lanes at `at` of dx = dy f1 - f3 - (x - f0) f4; f2 is the forward's shift */
+ALWAYS_INLINE void gradient_vector(int gate, const struct channels *s, long at, long n, const vec f[5])
+{
+    const vec x = vec_get(s->x + at, n), result = gate == BY_RESULT ? vec_get(s->result + at, n) : x;
+    const vec dy = gated(gate, vec_get(s->dy + at, n), x, result, f[0], f[1], f[2]);
+    if (s->dresidual && !s->p->channels_last)
+        vec_put(s->dresidual + at, dy, n);
+    if (s->y)
+        vec_put(s->y + at, vec_madd(f[0] - x, f[4], vec_madd(dy, f[1], -f[3])), n);
+}
 
-/* dx = dy f1 - f2 - (x - f0) f3 */
+ALWAYS_INLINE void gradient_columns(int gate, const struct channels *s, long begin, long end, long c, int vectors, long n)
+{
+    vec f[PAIR][5];
+    for (int k = 0; k < vectors; k++)
+        for (int j = 0; j < 5; j++)
+            f[k][j] = vec_get(s->factors + j * s->p->c + c + k * LANES, n);
+    for (long i = begin; i < end; i++)
+        UNROLL for (int k = 0; k < vectors; k++)
+            gradient_vector(gate, s, i * s->p->c + c + k * LANES, n, f[k]);
+}
+
+ALWAYS_INLINE void gradient_of(int gate, const struct channels *s, long block)
+{
+    const long channels = s->p->c;
+    vec f[5];
+    if (!s->p->channels_last) {
+        const long first = block * s->p->s;
+        for (int k = 0; k < 5; k++)
+            f[k] = vec_fill(s->factors[k * channels + block % channels]);
+        for (long i = 0; i < s->p->s; i += LANES)
+            gradient_vector(gate, s, first + i, min_long(LANES, s->p->s - i), f);
+        return;
+    }
+    const long first = block * block_pixels(s->p), last = min_long(pixels_of(s->p), first + block_pixels(s->p));
+    for (long begin = first; begin < last; begin += near_of(s->p)) {
+        const long end = min_long(last, begin + near_of(s->p));
+        long c = 0;
+        for (; c + PAIR * LANES <= channels; c += PAIR * LANES)
+            gradient_columns(gate, s, begin, end, c, PAIR, LANES);
+        for (; c < channels; c += LANES)
+            gradient_columns(gate, s, begin, end, c, 1, min_long(LANES, channels - c));
+    }
+}
+
 static void gradient_block(void *context, long block, int worker)
 {
     (void)worker;
-    const struct channels *s = context;
-    const struct cnn_norm *p = s->p;
-    const real *f = s->factors;
-    if (!p->channels_last) {
-        const real *dy = s->dy + block * p->s, *x = s->x + block * p->s, *at = f + block % p->c;
-        real *dx = s->y + block * p->s;
-        for (long i = 0; i < p->s; i += LANES) {
-            const long n = min_long(LANES, p->s - i);
-            vec_put(dx + i, gradient(vec_get(dy + i, n), vec_get(x + i, n), vec_fill(at[0]), vec_fill(at[p->c]), vec_fill(at[2 * p->c]), vec_fill(at[3 * p->c])), n);
-        }
-        return;
-    }
-    const long first = block * block_pixels(p), last = min_long(pixels_of(p), first + block_pixels(p));
-    for (long i = first; i < last; i++)
-        for (long c = 0; c < p->c; c += LANES) {
-            const long n = min_long(LANES, p->c - c), at = i * p->c + c;
-            vec_put(s->y + at, gradient(vec_get(s->dy + at, n), vec_get(s->x + at, n), vec_get(f + c, n), vec_get(f + p->c + c, n), vec_get(f + 2 * p->c + c, n), vec_get(f + 3 * p->c + c, n)), n);
-        }
+    const struct channels s = *(const struct channels *)context;
+    if (s.gate == BY_INPUT)
+        gradient_of(BY_INPUT, &s, block);
+    else if (s.gate == BY_RESULT)
+        gradient_of(BY_RESULT, &s, block);
+    else
+        gradient_of(OPEN, &s, block);
 }
 
-static size_t factor_bytes(const struct cnn_norm *p) { return aligned((size_t)(4 * p->c) * sizeof(real)); }
+static size_t factor_bytes(const struct cnn_norm *p) { return aligned((size_t)(5 * p->c) * sizeof(real)); }
 
 size_t FN(channel_norm_backward_scratch)(const void *problem, int workers) { return part_bytes(problem) + factor_bytes(problem) + strip_bytes(problem, workers); }
 
 void FN(channel_norm_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_norm *p = problem;
-    struct channels s = {.p = p, .dy = array[0], .x = array[1], .weight = array[2], .mean = array[3], .variance = array[4], .y = array[5]};
-    s.dw = array[6], s.db = array[7], s.part = (double *)run->scratch;
+    struct channels s = {.p = p, .dy = array[0], .x = array[1], .weight = array[2], .mean = array[3], .variance = array[4], .bias = array[5], .result = array[6], .y = array[7]};
+    s.dw = array[8], s.db = array[9], s.dresidual = array[10], s.part = (double *)run->scratch;
+    s.gate = p->activation == CNN_LINEAR ? OPEN : s.result ? BY_RESULT : BY_INPUT;
     s.factors = (real *)(run->scratch + part_bytes(p)), s.strips = (real *)(run->scratch + part_bytes(p) + factor_bytes(p));
     const double size = (double)(p->n * p->c) * (double)p->s;
+    for (long c = 0; c < p->c; c++)
+        forward_factors(&s, c, s.factors);
     cnn_parallel_for(run, tasks_of(p), size * 0.3, sums_block, &s);
     for (long c = 0; c < p->c && !run->stopped; c++) {
         double g = 0, gd = 0;
@@ -263,11 +372,11 @@ void FN(channel_norm_backward)(const void *problem, void *const *array, struct c
             s.dw[c] = (real)(gd * rstd);
         if (s.db)
             s.db[c] = (real)g;
-        s.factors[c] = s.mean[c];
-        s.factors[p->c + c] = (real)scale;
-        s.factors[2 * p->c + c] = p->trained ? (real)(scale * g / count) : 0;
-        s.factors[3 * p->c + c] = p->trained ? (real)(scale * rstd * rstd * gd / count) : 0;
+        s.factors[3 * p->c + c] = p->trained ? (real)(scale * g / count) : 0;
+        s.factors[4 * p->c + c] = p->trained ? (real)(scale * rstd * rstd * gd / count) : 0;
     }
-    if (s.y)
+    if (s.dresidual && p->channels_last)
+        s.dy = s.dresidual, s.gate = OPEN;
+    if (s.y || (s.dresidual && !p->channels_last))
         cnn_parallel_for(run, p->channels_last ? blocks_of(p) : p->n * p->c, size * 0.3, gradient_block, &s);
 }
