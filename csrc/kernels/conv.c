@@ -8,6 +8,7 @@
 #include "conv_narrow.h"
 #include "conv_scatter.h"
 #include "depthwise.h"
+#include "few_rows.h"
 #include "ops.h"
 #include "product.h"
 #include "winograd.h"
@@ -47,6 +48,8 @@ static void run_product(const struct product *q, const real *x, const real *w, c
 
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
 {
+    if (FN(few_rows)(problem))
+        return 0;
     if (FN(few_filters)(problem) && !depthwise(problem))
         return FN(narrow_forward_scratch)(problem, workers);
     const struct product q = forward_product(problem);
@@ -58,6 +61,10 @@ void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *r
     const struct cnn_conv *p = problem;
     const real *x = array[0], *w = array[1], *b = array[2];
     real *y = array[3];
+    if (FN(few_rows)(p)) {
+        FN(few_rows_forward)(p, x, w, b, y, run);
+        return;
+    }
     if (FN(few_filters)(p) && !depthwise(p)) {
         FN(narrow_forward)(p, x, w, b, y, run);
         return;
@@ -137,6 +144,8 @@ static long taps_of(const struct product *q) { return q->in.taps[0] * q->in.taps
 size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
+    if (FN(few_rows)(p))
+        return FN(few_rows_input_scratch)(p, workers);
     if (FN(few_channels)(p) && !depthwise(p))
         return FN(scatter_scratch)(p, workers);
     size_t most = 0;
@@ -167,6 +176,10 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
     const struct cnn_conv *p = problem;
     const real *dy = array[0], *w = array[1], *b = array[2]; /* b: of a transposed convolution only */
     real *dx = array[3];
+    if (FN(few_rows)(p)) {
+        FN(few_rows_input)(p, dy, w, b, dx, run);
+        return;
+    }
     if (FN(few_channels)(p) && !depthwise(p)) {
         FN(scatter_input)(p, dy, w, b, dx, run);
         return;

@@ -15,6 +15,7 @@
 #include "box.h"
 #include "conv_narrow.h"
 #include "depthwise.h"
+#include "few_rows.h"
 #include "ops.h"
 #include "tile.h"
 #include "winograd.h"
@@ -334,6 +335,8 @@ static void store_panel(void *context, long number, int worker)
 size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
+    if (FN(few_rows)(p))
+        return 0;
     if (FN(is_depthwise)(p->groups, p->c, p->k))
         return FN(depthwise_weight_scratch)(p, workers);
     if (FN(few_filters)(problem))
@@ -348,6 +351,10 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 void FN(conv_backward_weight)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_conv *p = problem;
+    if (FN(few_rows)(p)) {
+        FN(few_rows_weight)(p, array[0], array[1], array[2], array[3], run);
+        return;
+    }
     if (FN(is_depthwise)(p->groups, p->c, p->k)) {
         FN(depthwise_weight)(p, array[0], array[1], array[2], array[3], run);
         return;
