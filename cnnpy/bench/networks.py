@@ -4,6 +4,8 @@ A row is (label, network, batch, mode); modes are 'inference' and 'training'. Al
 the libraries draw other masks. PyTorch's networks are written out here; ONNX Runtime and OpenVINO run what ``export_onnx`` writes.
 """
 
+from typing import Any
+
 import numpy as np
 
 __all__ = ["ROWS", "make_onnxruntime", "make_openvino", "make_ours", "make_torch"]
@@ -102,7 +104,9 @@ def _torch_resnet(nn, small):
     """The order of parameters is that of ours: a block's own convolutions with their norms, then its shortcut's."""
     import torch
 
-    class Block(nn.Module):
+    Module: Any = nn.Module
+
+    class Block(Module):
         def __init__(self, c, k, stride):
             super().__init__()
             out = k if small else 4 * k
@@ -145,7 +149,8 @@ def _torch_resnet(nn, small):
 
 def _torch_model(network):
     import torch
-    from torch import nn
+
+    nn: Any = torch.nn
 
     if network == "lstm":
 
@@ -157,7 +162,7 @@ def _torch_model(network):
             def forward(self, x):
                 return self.lstm(x)[0]
 
-        model: nn.Module = Layer()
+        model: Any = Layer()
     else:
         makers = {"vgg16": _torch_vgg, "alexnet": _torch_alexnet, "lenet5": _torch_lenet}
         model = makers[network](nn) if network in makers else _torch_resnet(nn, network == "resnet20")

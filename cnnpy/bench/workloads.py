@@ -207,7 +207,7 @@ def make(side, workload, threads):
         return makers[kind](*rest, channels_last)
     if side in ("onnxruntime", "openvino"):
         if kind == "network":
-            return (networks.make_onnxruntime if side == "onnxruntime" else networks.make_openvino)(*rest, threads)
+            return (networks.make_onnxruntime if side == "onnxruntime" else networks.make_openvino)(rest[0], threads)
         if kind != "conv" or side == "openvino":
             raise NotImplementedError(kind)
         return _onnxruntime_conv(*rest)
@@ -217,7 +217,7 @@ def make(side, workload, threads):
     if side == "torch compile":
         if kind != "network":
             raise NotImplementedError(kind)
-        return networks.make_torch(*rest, channels_last=True, compiled=True)
+        return networks.make_torch(rest[0], channels_last=True, compiled=True)
     theirs: dict = {"conv": _torch_conv, "family": families.make_torch, "training": training.make_torch, "lenet": _torch_lenet}
     theirs |= {"sequence": sequences.make_torch, "network": networks.make_torch}
     return theirs[kind](*rest, channels_last)

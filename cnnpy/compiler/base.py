@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnpy.autograd import Tensor
 
-__all__ = ["Bound", "Compiled", "as_input", "find_checks", "fit"]
+__all__ = ["Bound", "Compiled", "as_input", "find_checks", "fit", "modes_of"]
 
 MOST_PROGRAMS = 8  # shapes that are kept; the oldest goes
 
@@ -26,6 +26,14 @@ def as_input(function, name, x, integers):
     if x.dtype == np.float16:
         x = x.astype(np.float32)
     return np.ascontiguousarray(x, x.dtype.newbyteorder("=")) if x.ndim else np.array(x, x.dtype.newbyteorder("="))
+
+
+def modes_of(module, to):
+    """Appends which of the modules inside are in training mode; a walk of its own, because every step takes it."""
+    to.append(module.training)
+    for child in module._modules.values():
+        modes_of(child, to)
+    return to
 
 
 def find_checks(lines, inputs):
@@ -61,12 +69,12 @@ class Compiled:
 
     function = ""
 
-    def __init__(self, model):
+    def __init__(self, model, warn=True):
         self.model = model
         self._programs: dict = {}
         self._latest = None
         self._lock = threading.RLock()
-        self._warned = False
+        self._warned = not warn
 
     def _fall_back(self, key, cause):
         self._programs[key] = False

@@ -22,7 +22,7 @@ def flops(line):
         return forward * (1 if name.endswith("forward") else 2)
     if kind == "cnn_pool":
         return line.number("n") * line.number("c") * math.prod(line.number("out")) * math.prod(line.number("window"))
-    if kind in ("cnn_map", "cnn_update", "cnn_loss_map", "cnn_running"):
+    if kind in ("cnn_map", "cnn_update", "cnn_loss_map", "cnn_running", "cnn_convert"):
         return line.number("size")
     if kind in ("cnn_norm", "cnn_dropout"):
         return line.number("n") * line.number("c") * line.number("s")
@@ -60,7 +60,7 @@ def _sizes(line):
         return f"{line.number('samples')} samples, {line.number('steps')} steps, {line.number('inputs')} -> {line.number('units')}"
     if kind == "cnn_reduce":
         return f"{line.number('outer')}x{line.number('axis')}x{line.number('inner')}"
-    if kind in ("cnn_map", "cnn_update", "cnn_loss_map", "cnn_running"):
+    if kind in ("cnn_map", "cnn_update", "cnn_loss_map", "cnn_running", "cnn_convert"):
         return str(line.number("size"))
     if kind == "cnn_lookup":
         return f"{line.number('count')} of {line.number('rows')}x{line.number('width')}"

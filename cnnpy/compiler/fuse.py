@@ -171,7 +171,8 @@ class Fold:
 
     def compute(self, owner):
         """(weight, bias) from the arrays now; ``owner(buffer)`` is the array of a known buffer."""
-        w, b, weight, bias, mean, variance = (None if p is None else np.asarray(owner(p[0]), np.float64) for p in self.given)
+        given: list = [None if p is None else np.asarray(owner(p[0]), np.float64) for p in self.given]
+        w, b, weight, bias, mean, variance = given
         scale = (1.0 if weight is None else weight) / np.sqrt(variance + self.epsilon)
         shift = ((0.0 if b is None else b) - mean) * scale + (0.0 if bias is None else bias)
         return w * scale.reshape(-1, *[1] * (w.ndim - 1)), shift

@@ -98,7 +98,8 @@ class CompiledModel(Compiled):
         made.checks = find_checks(program.lines, 1)
         self._keep(key, made)
         self._latest = made
-        return result
+        program.run()
+        return program.view("output").copy(order="K")  # what later calls would give, to the bit
 
     def profile(self, x, repeat=5):
         """Times each line of the program for `x`; returns a :class:`Profile`, whose text is a table."""

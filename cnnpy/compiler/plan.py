@@ -87,7 +87,8 @@ class Plan:
                 if begin[j] - place >= size:
                     break
                 place = max(place, int(end[j]))
-            first[i], last[i], begin[i], end[i] = *merged[buffer], place, place + size
+            first[i], last[i] = merged[buffer]
+            begin[i], end[i] = place, place + size
             self.offsets[buffer] = place
         for buffer, head in heads.items():
             self.offsets[buffer] = self.offsets[head]

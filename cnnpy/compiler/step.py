@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnpy import _core
 from cnnpy.autograd import Tensor
-from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit
+from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit, modes_of
 from cnnpy.compiler.program import Program
 from cnnpy.compiler.trace import module_arrays, record
 from cnnpy.functional._notes import noting
@@ -51,7 +51,7 @@ class CompiledStep(Compiled):
                 x.dtype.char,
                 y.shape,
                 y.dtype.char,
-                tuple(m.training for m in self.model.modules()),
+                tuple(modes_of(self.model, [])),
                 tuple(p.requires_grad for p in parameters),
             )
             made = self._programs.get(key)

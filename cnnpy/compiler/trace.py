@@ -50,7 +50,10 @@ class Trace:
 
 def module_arrays(*modules):
     """Arrays that modules hold: (parameters, buffers, constants), each once, in order."""
-    parameters, buffers, constants, seen = [], [], [], set()
+    parameters: list = []
+    buffers: list = []
+    constants: list = []
+    seen = set()
 
     def add(to, key, value):
         if key not in seen:

@@ -17,7 +17,8 @@ def note(*what):
 def noting():
     """The list to which :func:`note` adds inside the block."""
     before = getattr(_state, "notes", None)
-    _state.notes = notes = []
+    notes: list = []
+    _state.notes = notes
     try:
         yield notes
     finally:

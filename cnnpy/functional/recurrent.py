@@ -4,8 +4,9 @@ import numpy as np
 
 from cnnpy import _core
 from cnnpy.autograd import _leaves, operation
+from cnnpy.functional._new import join
 from cnnpy.functional._pair import select
-from cnnpy.functional.array import accumulate, join
+from cnnpy.functional.array import accumulate
 from cnnpy.functional.dropout import _key
 from cnnpy.functional.recurrent_cells import nonlinearity_cell, parts
 

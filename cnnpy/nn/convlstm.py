@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
-from cnnpy.functional.array import full
+from cnnpy.functional._new import full
 from cnnpy.nn.init import fan_in_uniform, generator
 from cnnpy.nn.module import Module, Parameter
 

@@ -1,7 +1,7 @@
 """Recurrent layers, over sequences and one step at a time. Parameters have PyTorch's names, shapes and initial values."""
 
 from cnnpy import functional as F
-from cnnpy.functional.array import full
+from cnnpy.functional._new import full
 from cnnpy.nn.init import fan_in_uniform, generator
 from cnnpy.nn.masks import Masks, layer_keys
 from cnnpy.nn.module import Module, Parameter

@@ -1,7 +1,7 @@
 """Resizing layers."""
 
 from cnnpy import functional as F
-from cnnpy.functional.array import full
+from cnnpy.functional._new import full
 from cnnpy.nn.module import Module
 
 __all__ = ["Fold", "PixelShuffle", "PixelUnshuffle", "Subsample", "Unfold", "Upsample"]

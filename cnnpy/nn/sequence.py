@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnpy import functional as F
-from cnnpy.functional.array import constant, full
+from cnnpy.functional._new import constant, full
 from cnnpy.nn.attention import AdditiveAttention
 from cnnpy.nn.init import generator
 from cnnpy.nn.linear import Embedding, Linear

@@ -4,6 +4,7 @@ import numpy as np
 
 from cnnpy import functional as F
 from cnnpy.autograd import Tensor, no_grad
+from cnnpy.compiler import CompiledModel
 
 __all__ = ["Means", "as_dataset", "choose_metrics", "confusion_matrix", "evaluate", "evaluate_shared", "predict"]
 
@@ -70,52 +71,58 @@ def as_dataset(data):
     return data
 
 
-def _outputs(model, data, batch_size, transform):
+def _outputs(model, data, batch_size, transform, compile):
+    """Outputs and targets, batch by batch, in evaluation mode. compile: True, False, or a compiled model that is used again."""
+    if compile:
+        call = compile if isinstance(compile, CompiledModel) else CompiledModel(model, warn=False)
+        call.refresh()
+    else:
+        call = model
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try:
         with no_grad():
             for begin in range(0, len(data), batch_size):
                 x, y = data[np.arange(begin, min(begin + batch_size, len(data)))]
-                output = model(x if transform is None else transform(x, None))
+                output = call(x if transform is None else transform(x, None))
                 yield (output._data if isinstance(output, Tensor) else output), np.asarray(y)
     finally:
         for module, training in modes:
             object.__setattr__(module, "training", training)
 
 
-def evaluate(model, data, *, loss=F.cross_entropy, metrics=("accuracy",), batch_size=256, transform=None):
-    """Loss and metrics over a data set, in evaluation mode.
+def evaluate(model, data, *, loss=F.cross_entropy, metrics=("accuracy",), batch_size=256, transform=None, compile=True):
+    """Loss and metrics over a data set, in evaluation mode, by a compiled program unless ``compile`` is False.
 
     Returns
     -------
     dict of str to float
         'loss' and one entry a metric.
     """
-    return evaluate_shared(model, as_dataset(data), loss, choose_metrics("evaluate", metrics), batch_size, transform, None)
+    return evaluate_shared(model, as_dataset(data), loss, choose_metrics("evaluate", metrics), batch_size, transform, None, compile)
 
 
-def evaluate_shared(model, data, loss, metrics, batch_size, transform, reducer):
+def evaluate_shared(model, data, loss, metrics, batch_size, transform, reducer, compile):
     """Every process of a job takes its share of the samples."""
     means = Means(metrics)
     if reducer is not None:
         data = data.subset(np.arange(len(data) * reducer.rank // reducer.size, len(data) * (reducer.rank + 1) // reducer.size))
-    for output, y in _outputs(model, data, batch_size, transform):
+    for output, y in _outputs(model, data, batch_size, transform, compile):
         means.add(float(loss(output, y)), output, y)
     if reducer is not None:
         means.set_state(reducer.sum(np.array(means.state(), np.float64), "the end of validation"))
     return means.values()
 
 
-def predict(model, x, *, batch_size=256, transform=None):
-    """The model's outputs for an array of samples, in evaluation mode.
+def predict(model, x, *, batch_size=256, transform=None, compile=True):
+    """The model's outputs for an array of samples, in evaluation mode, by a compiled program unless ``compile`` is False.
 
     Returns
     -------
     ndarray, shape (N, ...)
     """
     x = np.asarray(x)
-    outputs = [o for o, _ in _outputs(model, as_dataset((x, np.zeros(len(x)))), batch_size, transform)]
+    outputs = [o for o, _ in _outputs(model, as_dataset((x, np.zeros(len(x)))), batch_size, transform, compile)]
     return np.concatenate(outputs) if outputs else np.zeros((0,))
 
 
@@ -135,7 +142,7 @@ def confusion_matrix(model, data, *, num_classes=None, batch_size=256, transform
         ``[right class, highest score]``.
     """
     matrix: np.ndarray = np.zeros((num_classes or 0,) * 2, np.int64)
-    for output, y in _outputs(model, as_dataset(data), batch_size, transform):
+    for output, y in _outputs(model, as_dataset(data), batch_size, transform, True):
         if not matrix.size:
             matrix = np.zeros((output.shape[1],) * 2, np.int64)
         np.add.at(matrix, (y, np.argmax(output, axis=1)), 1)

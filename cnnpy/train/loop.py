@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnpy import functional as F
 from cnnpy.autograd import Tensor, no_grad
-from cnnpy.compiler import compile_step
+from cnnpy.compiler import CompiledModel, compile_step
 from cnnpy.data.loader import DataLoader
 from cnnpy.optim import ReduceLROnPlateau
 from cnnpy.train.callbacks import StopTraining
@@ -60,6 +60,7 @@ class _Trainer:
     def __init__(self, model, optimizer, loader, schedule=None, reducer=None, compiled=None):
         self.model, self.optimizer, self.loader, self.schedule, self.reducer = model, optimizer, loader, schedule, reducer
         self.compiled = compiled
+        self.predictor = CompiledModel(model, warn=False) if compiled is not None else False
         self.epoch = self.step = 0
         self.means = None
         self.history = History()
@@ -287,7 +288,7 @@ def _train(trainer, val_data, loss, epochs, metrics, callbacks, progress, transf
                 reducer.broadcast(model.buffers())
             logs = {"epoch": trainer.epoch + 1, "step": trainer.step, "lr": optimizer.lr, **means.values()}
             if val_data is not None:
-                found = evaluate_shared(model, val_data, loss, metrics, 256, transform, reducer)
+                found = evaluate_shared(model, val_data, loss, metrics, 256, transform, reducer, trainer.predictor)
                 logs |= {f"val_{k}": v for k, v in found.items()}
             logs["seconds"] = round(time.perf_counter() - begin, 3)
             if bar is not None:

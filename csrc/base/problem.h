@@ -1,4 +1,5 @@
-/* problem.h: one plain struct an operation family. Geometry only: no pointers, no dtype.
+/* problem.h: one plain struct an operation family. Geometry only: no pointers, no dtype; no padding either (`unused` fills it), because
+ * recorded problems are compared byte by byte.
  *
  * Windows are three-dimensional; lower ranks have length 1 on the leading axes. Every array comes with its strides, in
  * elements, so C order, channels-last, a flipped kernel (negative strides) and a transposed weight are the same kernel. */
@@ -27,6 +28,7 @@ struct cnn_conv {
     int padding_mode;
     int activation;
     int algorithm;
+    int unused;
     long x[5], w[5], y[5];
 };
 
@@ -35,6 +37,7 @@ struct cnn_pad {
     long n, c;
     long in[3], padded[3], before[3];
     int mode;
+    int unused;
     double value; /* of added cells in the mode CNN_ZEROS */
     long image[5], form[5];
 };
@@ -80,6 +83,7 @@ struct cnn_attention {
     long q[3], k[3], v[3], y[3];
     long mask[2];
     int causal;
+    int unused;
     double scale;
 };
 
@@ -137,6 +141,7 @@ struct cnn_loss_map {
 /* A logical array of up to 8 axes read with strides x, written or read with strides y. */
 struct cnn_array {
     int rank;
+    int unused;
     long shape[8], x[8], y[8];
 };
 
@@ -146,6 +151,14 @@ struct cnn_binary {
     int operator, rank;
     long shape[8], a[8], b[8], y[8];
     double a_number, b_number;
+};
+
+/* y = x, flat arrays of `size` elements, x of another type. */
+enum cnn_source { CNN_INT8, CNN_UINT8, CNN_INT16, CNN_UINT16, CNN_INT32, CNN_UINT32, CNN_INT64, CNN_UINT64, CNN_FLOAT32, CNN_FLOAT64 };
+struct cnn_convert {
+    long size;
+    int source;
+    int unused;
 };
 
 /* running = (1 - momentum) running + momentum statistic, of `size` channels; the variance of `count` values enters unbiased. */
@@ -167,6 +180,7 @@ struct cnn_cross_entropy {
     int probabilities; /* the target has the shape of the logits */
     int logarithms;    /* the logits are log-probabilities already */
     int reduction;     /* enum cnn_reduction */
+    int unused;
 };
 enum cnn_reduction { CNN_MEAN, CNN_SUM, CNN_NONE };
 

@@ -113,6 +113,23 @@ static int may_copy(const struct frame *f, PyArrayObject *a, npy_intp item)
     return 0;
 }
 
+/* NumPy's conversion; the core's while a program is recorded. */
+static int convert_into(struct frame *f, PyArrayObject *to, PyArrayObject *from)
+{
+    static const signed char kinds[] = {[NPY_BOOL] = CNN_UINT8, [NPY_BYTE] = CNN_INT8, [NPY_UBYTE] = CNN_UINT8, [NPY_SHORT] = CNN_INT16, [NPY_USHORT] = CNN_UINT16,
+                                        [NPY_INT] = CNN_INT32, [NPY_UINT] = CNN_UINT32, [NPY_LONG] = CNN_INT64, [NPY_ULONG] = CNN_UINT64, [NPY_LONGLONG] = CNN_INT64,
+                                        [NPY_ULONGLONG] = CNN_UINT64, [NPY_FLOAT] = CNN_FLOAT32, [NPY_DOUBLE] = CNN_FLOAT64};
+    if (!cnn_recorder || PyArray_SIZE(to) == 0)
+        return PyArray_CopyInto(to, from);
+    if (PyArray_TYPE(from) > NPY_DOUBLE || !PyArray_ISONESEGMENT(from) || !PyArray_ISALIGNED(from) || !PyArray_ISNOTSWAPPED(from)) {
+        record_failure(f->function, "an array is converted at every call");
+        return PyArray_CopyInto(to, from);
+    }
+    const struct cnn_convert p = {.size = PyArray_SIZE(to), .source = kinds[PyArray_TYPE(from)]};
+    void *const arrays[] = {PyArray_DATA(from), PyArray_DATA(to)};
+    return run_entry(f, CNN_convert, &p, arrays, (double)p.size * 0.3);
+}
+
 int read_arrays(struct frame *f, const struct array_row *rows, int count)
 {
     PyArrayObject *given[16];
@@ -159,7 +176,7 @@ int read_arrays(struct frame *f, const struct array_row *rows, int count)
         if (!may_copy(f, a, type == NPY_FLOAT ? 4 : 8))
             return -1;
         PyArrayObject *copy = (PyArrayObject *)PyArray_NewLikeArray(a, NPY_KEEPORDER, PyArray_DescrFromType(type), 0);
-        if (!frame_keep(f, (PyObject *)copy) || PyArray_CopyInto(copy, a) < 0)
+        if (!frame_keep(f, (PyObject *)copy) || convert_into(f, copy, a) < 0)
             return -1;
         *rows[i].to = copy;
     }

@@ -61,7 +61,7 @@ static const struct field fields[] = {
     ONE(cnn_lookup, rows), ONE(cnn_lookup, count), ONE(cnn_lookup, width),
     ONE(cnn_dropout, n), ONE(cnn_dropout, c), ONE(cnn_dropout, s), ONE(cnn_dropout, share), ONE(cnn_dropout, key),
     ONE(cnn_loss_map, size), ONE(cnn_array, rank), MANY(cnn_array, shape), MANY(cnn_array, x), MANY(cnn_array, y),
-    ONE(cnn_binary, operator), ONE(cnn_binary, rank), MANY(cnn_binary, shape), MANY(cnn_binary, a), MANY(cnn_binary, b), MANY(cnn_binary, y), ONE(cnn_running, size),
+    ONE(cnn_binary, operator), ONE(cnn_binary, rank), MANY(cnn_binary, shape), MANY(cnn_binary, a), MANY(cnn_binary, b), MANY(cnn_binary, y), ONE(cnn_running, size), ONE(cnn_convert, size), ONE(cnn_convert, source),
     ONE(cnn_running, count), ONE(cnn_running, momentum), ONE(cnn_reduce, outer), ONE(cnn_reduce, axis), ONE(cnn_reduce, inner),
     ONE(cnn_cross_entropy, rows), ONE(cnn_cross_entropy, classes), ONE(cnn_cross_entropy, inner), ONE(cnn_cross_entropy, ignore_index), ONE(cnn_cross_entropy, probabilities),
     ONE(cnn_update, size), ONE(cnn_update, first), ONE(cnn_update, nesterov), ONE(cnn_update, decoupled), ONE(cnn_update, rate), ONE(cnn_update, momentum), ONE(cnn_update, weight_decay), ONE(cnn_update, beta1), ONE(cnn_update, beta2),

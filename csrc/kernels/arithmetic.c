@@ -2,6 +2,7 @@
  *
  *     binary  y = a op b for logical arrays of up to 8 axes; an operand without an array is a number; the compiler's ADD_RELU is the ReLU of a sum
  *     fill    y = the number a
+ *     convert  y = x, of another type
  *     running_update  running = (1 - momentum) running + momentum statistic
  *
  * Every result is rounded once, as IEEE 754 says; the maximum of a NaN and anything is a NaN. */
@@ -169,6 +170,48 @@ void FN(fill)(const void *problem, void *const *array, struct cnn_run *run)
     const real number = (real)p->a;
     struct binary s = {.a = &number, .y = array[0], .shape = {p->size}};
     cnn_parallel_for(run, divide_up(p->size, BLOCK), (double)p->size * 0.1, fill_block, &s);
+}
+
+struct convert {
+    const struct cnn_convert *p;
+    const void *x;
+    real *y;
+};
+
+static void convert_block(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct convert *s = context;
+    const long begin = block * BLOCK, end = min_long(s->p->size, begin + BLOCK);
+#define FROM(number, type)                                \
+    case number:                                          \
+        for (long i = begin; i < end; i++)                \
+            s->y[i] = (real)((const type *)s->x)[i];      \
+        break;
+    switch (s->p->source) {
+        FROM(CNN_INT8, int8_t)
+        FROM(CNN_UINT8, uint8_t)
+        FROM(CNN_INT16, int16_t)
+        FROM(CNN_UINT16, uint16_t)
+        FROM(CNN_INT32, int32_t)
+        FROM(CNN_UINT32, uint32_t)
+        FROM(CNN_INT64, int64_t)
+        FROM(CNN_UINT64, uint64_t)
+        FROM(CNN_FLOAT32, float)
+        FROM(CNN_FLOAT64, double)
+    }
+}
+
+size_t FN(convert_scratch)(const void *problem, int workers)
+{
+    (void)problem, (void)workers;
+    return 0;
+}
+
+void FN(convert)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct convert s = {problem, array[0], array[1]};
+    cnn_parallel_for(run, divide_up(s.p->size, BLOCK), (double)s.p->size * 0.3, convert_block, &s);
 }
 
 size_t FN(running_update_scratch)(const void *problem, int workers)

@@ -5,10 +5,11 @@
  *     dw[k][c] = sum over m of dy[m][k] x[m][c],  db[k] = sum over m of dy[m][k]
  *
  * Weights are read, or written, once from front to back, in the caller's order, while all rows use them. The forward's sums run in LANES parts, c
- * modulo LANES, which are added in order at the end; the others' in the order of k and of m. All overwrite. Source: mathematics 2.3. */
+ * modulo LANES, which are added in order at the end; dx's over k in four parts, dw's over m in order. All overwrite. Source: mathematics 2.3. */
 #include "few_rows.h"
 
-enum { MOST = 8, BLOCK = 1 << 15, COLUMNS = 256 }; /* rows; weights of a block; columns whose sums are kept at once */
+enum { MOST = 8, BLOCK = 1 << 15, COLUMNS = 4096, PARTS = 4 }; /* rows; weights of a block; columns whose sums stay in the second cache; sums over filters that
+                                                                         are added in order */
 
 int FN(few_rows)(const struct cnn_conv *p)
 {
@@ -24,7 +25,7 @@ struct dense {
     const real *x, *dy, *w, *bias;
     real *y, *dx, *dw, *db;
     long filters; /* of a block */
-    char *sums;   /* a worker's */
+    real *sums;   /* [part][m][c] */
 };
 
 static long block_filters(const struct cnn_conv *p) { return max_long(1, BLOCK / max_long(1, p->c)); }
@@ -96,55 +97,63 @@ void FN(few_rows_forward)(const struct cnn_conv *p, const real *x, const real *w
     cnn_parallel_for(run, divide_up(p->k, s.filters), work_of(p), forward_block, &s);
 }
 
-/* dx of some columns: the sums of all rows stay in the first cache while the filters pass by, four at a time. */
+static long parts_of(const struct cnn_conv *p) { return p->k >= 64 * PARTS ? PARTS : 1; }
+
+/* Some filters' share of dx of some columns: long pieces of rows of weights pass by, four rows at a time. */
 static void input_block(void *context, long block, int worker)
 {
+    (void)worker;
     const struct dense s = *(const struct dense *)context;
     const struct cnn_conv *p = s.p;
-    const long begin = block * COLUMNS, count = min_long(COLUMNS, p->c - begin), rows = p->in[2];
-    real *sums = (real *)(s.sums + (size_t)worker * MOST * COLUMNS * sizeof(real));
+    const long chunks = divide_up(p->c, COLUMNS), part = block / chunks, begin = block % chunks * COLUMNS, count = min_long(COLUMNS, p->c - begin), rows = p->in[2];
+    const long share = round_up(divide_up(p->k, parts_of(p)), 4), last = min_long(p->k, (part + 1) * share);
+    real *sums = s.sums + part * rows * p->c + begin;
     for (long m = 0; m < rows; m++)
-        if (s.bias)
-            memcpy(sums + m * COLUMNS, s.bias + begin, (size_t)count * sizeof(real));
+        if (part == 0 && s.bias)
+            memcpy(sums + m * p->c, s.bias + begin, (size_t)count * sizeof(real));
         else
-            memset(sums + m * COLUMNS, 0, (size_t)count * sizeof(real));
-    for (long k = 0; k < p->k; k += 4) {
-        const int some = (int)min_long(4, p->k - k);
-        for (long m = 0; m < rows; m++) {
-            vec factor[4];
-            for (int j = 0; j < 4; j++)
-                factor[j] = vec_fill(j < some ? s.dy[m * p->y[4] + k + j] : 0);
-            real *to = sums + m * COLUMNS;
-            const real *w = s.w + k * p->w[0] + begin;
-            for (long c = 0; c < count; c += LANES) {
-                const long n = min_long(LANES, count - c);
-                vec v = vec_load(to + c);
-                if (some == 4 && n == LANES)
-                    UNROLL for (int j = 0; j < 4; j++)
-                        v = vec_madd(vec_load(w + j * p->w[0] + c), factor[j], v);
-                else
-                    for (int j = 0; j < some; j++)
-                        v = vec_madd(vec_get(w + j * p->w[0] + c, n), factor[j], v);
-                vec_store(to + c, v);
+            memset(sums + m * p->c, 0, (size_t)count * sizeof(real));
+    for (long k = part * share; k < last; k += 4) {
+        const int some = (int)min_long(4, last - k);
+        const real *w = s.w + k * p->w[0] + begin;
+        for (long near = 0; near < count; near += 256) /* a piece of four rows is in the first cache for all but the first row of dy */
+            for (long m = 0; m < rows; m++) {
+                vec factor[4];
+                for (int j = 0; j < 4; j++)
+                    factor[j] = vec_fill(j < some ? s.dy[m * p->y[4] + k + j] : 0);
+                real *to = sums + m * p->c;
+                for (long c = near; c < min_long(count, near + 256); c += LANES) {
+                    const long n = min_long(LANES, count - c);
+                    vec v = vec_get(to + c, n);
+                    if (some == 4 && n == LANES)
+                        UNROLL for (int j = 0; j < 4; j++)
+                            v = vec_madd(vec_load(w + j * p->w[0] + c), factor[j], v);
+                    else
+                        for (int j = 0; j < some; j++)
+                            v = vec_madd(vec_get(w + j * p->w[0] + c, n), factor[j], v);
+                    vec_put(to + c, v, n);
+                }
             }
-        }
     }
-    for (long i = 0; p->activation == CNN_RELU && i < rows * COLUMNS; i++)
-        sums[i] = sums[i] < 0 ? 0 : sums[i];
-    for (long m = 0; m < rows; m++)
-        memcpy(s.dx + m * p->x[4] + begin, sums + m * COLUMNS, (size_t)count * sizeof(real));
 }
 
 size_t FN(few_rows_input_scratch)(const struct cnn_conv *p, int workers)
 {
-    (void)p;
-    return (size_t)workers * MOST * COLUMNS * sizeof(real);
+    (void)workers;
+    return (size_t)(parts_of(p) * p->in[2] * p->c) * sizeof(real);
 }
 
 void FN(few_rows_input)(const struct cnn_conv *p, const real *dy, const real *w, const real *bias, real *dx, struct cnn_run *run)
 {
-    struct dense s = {.p = p, .dy = dy, .w = w, .bias = bias, .dx = dx, .sums = run->scratch};
-    cnn_parallel_for(run, divide_up(p->c, COLUMNS), work_of(p), input_block, &s);
+    struct dense s = {.p = p, .dy = dy, .w = w, .bias = bias, .dx = dx, .sums = (real *)run->scratch};
+    cnn_parallel_for(run, parts_of(p) * divide_up(p->c, COLUMNS), work_of(p), input_block, &s);
+    for (long m = 0; m < p->in[2] && !run->stopped; m++)
+        for (long c = 0; c < p->c; c++) {
+            real total = s.sums[m * p->c + c];
+            for (long part = 1; part < parts_of(p); part++)
+                total += s.sums[(part * p->in[2] + m) * p->c + c];
+            dx[m * p->x[4] + c] = p->activation == CNN_RELU && total < 0 ? 0 : total;
+        }
 }
 
 ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, const int rows)

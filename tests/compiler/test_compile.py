@@ -52,7 +52,9 @@ def assert_same(build, make_optimizer, loss, batches, tolerance=0.0):
     mine, theirs = arrays_of(b, ob), arrays_of(a, oa)
     assert mine.keys() == theirs.keys()
     for name, value in theirs.items():
-        np.testing.assert_allclose(mine[name], value, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(value).max(initial=0))), err_msg=name)
+        np.testing.assert_allclose(
+            mine[name], value, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(value).max(initial=0))), err_msg=name
+        )
     return b, step
 
 
@@ -122,7 +124,9 @@ def test_sequence_networks_train_as_eagerly(name):
 def test_forecaster_trains_as_eagerly():
     rng = RNG(1)
     batches = [(rng.standard_normal((4, 12, 1)), rng.standard_normal((4, 1))) for _ in range(5)]
-    assert_same(lambda: models.forecaster(12, hidden=5, rng=0, dtype="float64"), lambda p: optim.AdamW(p, lr=1e-2), F.mse_loss, batches, 1e-12)
+    assert_same(
+        lambda: models.forecaster(12, hidden=5, rng=0, dtype="float64"), lambda p: optim.AdamW(p, lr=1e-2), F.mse_loss, batches, 1e-12
+    )
 
 
 OPTIMIZERS = {
@@ -231,7 +235,9 @@ def build_network(seed, channels, recipe):
             layers.append(nn.Conv2d(c, k, 1 + 2 * (choice % 2), padding=choice % 2, bias=choice < 4, **o))
             c = k
         elif kind == "norm":
-            layers.append([nn.BatchNorm2d(c, dtype="float64"), nn.GroupNorm(1, c, dtype="float64"), nn.InstanceNorm2d(c, dtype="float64")][choice % 3])
+            layers.append(
+                [nn.BatchNorm2d(c, dtype="float64"), nn.GroupNorm(1, c, dtype="float64"), nn.InstanceNorm2d(c, dtype="float64")][choice % 3]
+            )
         elif kind == "activation":
             layers.append(ACTIVATIONS[choice]())
         elif kind == "pool":
@@ -419,5 +425,7 @@ def test_a_training_run_has_the_same_curve_with_and_without():
         model = small_network()
         optimizer = optim.Adam(model.parameters(), lr=1e-2)
         history = train.fit(model, (x, y), (x[:20], y[:20]), optimizer=optimizer, epochs=4, batch_size=16, progress=False, compile=compile)
-        curves.append([(row["loss"], row["accuracy"], row["val_loss"]) for row in history.rows])
-    assert curves[0] == curves[1]
+        curves.append(history.rows)
+    for a, b in zip(*curves, strict=True):
+        assert (a["loss"], a["accuracy"]) == (b["loss"], b["accuracy"])
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-5)  # there a batch norm is part of its convolution
