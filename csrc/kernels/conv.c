@@ -49,7 +49,7 @@ static void run_product(const struct product *q, const real *x, const real *w, c
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
 {
     if (FN(few_rows)(problem))
-        return 0;
+        return FN(few_rows_scratch)(problem, workers);
     if (FN(few_filters)(problem) && !depthwise(problem))
         return FN(narrow_forward_scratch)(problem, workers);
     const struct product q = forward_product(problem);

@@ -336,7 +336,7 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
     if (FN(few_rows)(p))
-        return 0;
+        return FN(few_rows_scratch)(p, workers);
     if (FN(is_depthwise)(p->groups, p->c, p->k))
         return FN(depthwise_weight_scratch)(p, workers);
     if (FN(few_filters)(problem))

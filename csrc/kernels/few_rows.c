@@ -4,7 +4,8 @@
  *     dx[m][c] = sum over k of dy[m][k] w[k][c]  (+ b[c], activated, as a transposed convolution)
  *     dw[k][c] = sum over m of dy[m][k] x[m][c],  db[k] = sum over m of dy[m][k]
  *
- * Weights are read, or written, once from front to back, in the caller's order, while all rows use them. The forward's sums run in LANES parts, c
+ * Weights are read, or written, once from front to back, in the caller's order, while all rows use them; where inputs are not neighbours, some of
+ * them at a time go through a worker's copy: the same sums in the same order. The forward's sums run in LANES parts, c
  * modulo LANES, which are added in order at the end; dx's over k in four parts, dw's over m in order. All overwrite. Source: mathematics 2.3. */
 #include "few_rows.h"
 
@@ -16,8 +17,7 @@ int FN(few_rows)(const struct cnn_conv *p)
     for (int a = 0; a < 3; a++)
         if (p->window[a] != 1 || p->stride[a] != 1 || p->before[a] != 0 || (a < 2 && p->in[a] != 1))
             return 0;
-    return p->n == 1 && p->groups == 1 && p->in[2] >= 1 && p->in[2] <= MOST && p->out[2] == p->in[2] && p->w[1] == 1 && p->x[1] == 1 && p->y[1] == 1 &&
-           p->algorithm != CNN_WINOGRAD && p->c >= LANES;
+    return p->n == 1 && p->groups == 1 && p->in[2] >= 1 && p->in[2] <= MOST && p->out[2] == p->in[2] && p->algorithm != CNN_WINOGRAD && p->c >= 16;
 }
 
 struct dense {
@@ -25,13 +25,57 @@ struct dense {
     const real *x, *dy, *w, *bias;
     real *y, *dx, *dw, *db;
     long filters; /* of a block */
+    long x_row;   /* reals from row to row of x, whose inputs are neighbours */
+    real *copies; /* a worker's weights, where inputs are not neighbours in w */
+    size_t copy;  /* reals of one worker */
     real *sums;   /* [part][m][c] */
 };
 
 static long block_filters(const struct cnn_conv *p) { return max_long(1, BLOCK / max_long(1, p->c)); }
 
-/* The results of filters [k, k + filters) for all `rows` rows. */
-ALWAYS_INLINE void forward_filters(const struct dense *s, const long k, const int filters, const int rows)
+static long copy_reals(const struct cnn_conv *p) { return max_long(round_up(block_filters(p), 8) * p->c, 4 * COLUMNS); }
+
+/* The rows of x with their inputs as neighbours: x itself, or a copy at the start of the scratch; the workers' copies lie behind it. */
+static void place_rows(struct dense *s, char *scratch)
+{
+    const struct cnn_conv *p = s->p;
+    real *to = (real *)scratch;
+    s->x_row = p->x[4];
+    if (p->x[1] != 1 && s->x) {
+        for (long m = 0; m < p->in[2]; m++)
+            for (long c = 0; c < p->c; c++)
+                to[m * p->c + c] = s->x[m * p->x[4] + c * p->x[1]];
+        s->x = to, s->x_row = p->c;
+    }
+    s->copies = to + (p->x[1] != 1 ? p->in[2] * p->c : 0);
+    s->copy = (size_t)copy_reals(p);
+}
+
+static size_t rows_bytes(const struct cnn_conv *p, int workers)
+{
+    const size_t reals = (p->x[1] != 1 ? (size_t)(p->in[2] * p->c) : 0) + (p->w[1] != 1 ? (size_t)(workers * copy_reals(p)) : 0);
+    return (reals * sizeof(real) + 63) & ~(size_t)63;
+}
+
+/* Weights [k, k + filters) x [c, c + count) with inputs as neighbours and their pitch: those of the caller, or a copy. */
+static const real *neighbours(const struct dense *s, long k, long filters, long c, long count, int worker, long *pitch)
+{
+    const struct cnn_conv *p = s->p;
+    const real *w = s->w + k * p->w[0] + c * p->w[1];
+    *pitch = p->w[0];
+    if (p->w[1] == 1)
+        return w;
+    real *to = s->copies + (size_t)worker * s->copy;
+    *pitch = count;
+    for (long b = 0; b < count; b += 32)
+        for (long f = 0; f < filters; f++)
+            for (long i = b; i < min_long(count, b + 32); i++)
+                to[f * count + i] = w[f * p->w[0] + i * p->w[1]];
+    return to;
+}
+
+/* The results of filters [k, k + filters) for all `rows` rows; w: their weights, `pitch` apart. */
+ALWAYS_INLINE void forward_filters(const struct dense *s, const real *w, long pitch, const long k, const int filters, const int rows)
 {
     const struct cnn_conv *p = s->p;
     const long whole = p->c / LANES * LANES;
@@ -39,13 +83,12 @@ ALWAYS_INLINE void forward_filters(const struct dense *s, const long k, const in
     UNROLL for (int f = 0; f < filters; f++)
         UNROLL for (int m = 0; m < rows; m++)
             sum[f][m] = (vec){0};
-    const real *w = s->w + k * p->w[0];
     for (long c = 0; c < whole; c += LANES) {
         vec a[8];
         UNROLL for (int f = 0; f < filters; f++)
-            a[f] = vec_load(w + f * p->w[0] + c);
+            a[f] = vec_load(w + f * pitch + c);
         UNROLL for (int m = 0; m < rows; m++) {
-            const vec x = vec_load(s->x + m * p->x[4] + c);
+            const vec x = vec_load(s->x + m * s->x_row + c);
             UNROLL for (int f = 0; f < filters; f++)
                 sum[f][m] = vec_madd(a[f], x, sum[f][m]);
         }
@@ -54,46 +97,49 @@ ALWAYS_INLINE void forward_filters(const struct dense *s, const long k, const in
         for (int m = 0; m < rows; m++) {
             vec v = sum[f][m];
             if (whole < p->c)
-                v = vec_madd(vec_load_part(w + f * p->w[0] + whole, p->c - whole), vec_load_part(s->x + m * p->x[4] + whole, p->c - whole), v);
+                v = vec_madd(vec_load_part(w + f * pitch + whole, p->c - whole), vec_load_part(s->x + m * s->x_row + whole, p->c - whole), v);
             real total = 0;
             for (int i = 0; i < LANES; i++)
                 total += v[i];
             total += s->bias ? s->bias[k + f] : 0;
-            s->y[m * p->y[4] + k + f] = p->activation == CNN_RELU && total < 0 ? 0 : total;
+            s->y[m * p->y[4] + (k + f) * p->y[1]] = p->activation == CNN_RELU && total < 0 ? 0 : total;
         }
 }
 
-ALWAYS_INLINE void forward_rows(const struct dense *s, long begin, long end, const int together, const int rows)
+ALWAYS_INLINE void forward_rows(const struct dense *s, long begin, long end, int worker, const int together, const int rows)
 {
-    long k = begin;
+    long k = begin, pitch;
+    const real *w = neighbours(s, begin, end - begin, 0, s->p->c, worker, &pitch);
     for (; k + together <= end; k += together)
-        forward_filters(s, k, together, rows);
+        forward_filters(s, w + (k - begin) * pitch, pitch, k, together, rows);
     for (; k < end; k++)
-        forward_filters(s, k, 1, rows);
+        forward_filters(s, w + (k - begin) * pitch, pitch, k, 1, rows);
 }
 
 static void forward_block(void *context, long block, int worker)
 {
-    (void)worker;
     const struct dense s = *(const struct dense *)context;
     const long begin = block * s.filters, end = min_long(s.p->k, begin + s.filters);
     switch (s.p->in[2]) {
-    case 1: forward_rows(&s, begin, end, 8, 1); break;
-    case 2: forward_rows(&s, begin, end, 4, 2); break;
-    case 3: forward_rows(&s, begin, end, 4, 3); break;
-    case 4: forward_rows(&s, begin, end, 2, 4); break;
-    case 5: forward_rows(&s, begin, end, 2, 5); break;
-    case 6: forward_rows(&s, begin, end, 2, 6); break;
-    case 7: forward_rows(&s, begin, end, 1, 7); break;
-    default: forward_rows(&s, begin, end, 1, 8); break;
+    case 1: forward_rows(&s, begin, end, worker, 8, 1); break;
+    case 2: forward_rows(&s, begin, end, worker, 4, 2); break;
+    case 3: forward_rows(&s, begin, end, worker, 4, 3); break;
+    case 4: forward_rows(&s, begin, end, worker, 2, 4); break;
+    case 5: forward_rows(&s, begin, end, worker, 2, 5); break;
+    case 6: forward_rows(&s, begin, end, worker, 2, 6); break;
+    case 7: forward_rows(&s, begin, end, worker, 1, 7); break;
+    default: forward_rows(&s, begin, end, worker, 1, 8); break;
     }
 }
 
 static double work_of(const struct cnn_conv *p) { return (double)(p->c * p->k) * (0.1 + 0.02 * (double)p->in[2]); }
 
+size_t FN(few_rows_scratch)(const struct cnn_conv *p, int workers) { return rows_bytes(p, workers); }
+
 void FN(few_rows_forward)(const struct cnn_conv *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
     struct dense s = {.p = p, .x = x, .w = w, .bias = bias, .y = y, .filters = round_up(block_filters(p), 8)};
+    place_rows(&s, run->scratch);
     cnn_parallel_for(run, divide_up(p->k, s.filters), work_of(p), forward_block, &s);
 }
 
@@ -102,7 +148,6 @@ static long parts_of(const struct cnn_conv *p) { return p->k >= 64 * PARTS ? PAR
 /* Some filters' share of dx of some columns: long pieces of rows of weights pass by, four rows at a time. */
 static void input_block(void *context, long block, int worker)
 {
-    (void)worker;
     const struct dense s = *(const struct dense *)context;
     const struct cnn_conv *p = s.p;
     const long chunks = divide_up(p->c, COLUMNS), part = block / chunks, begin = block % chunks * COLUMNS, count = min_long(COLUMNS, p->c - begin), rows = p->in[2];
@@ -115,90 +160,92 @@ static void input_block(void *context, long block, int worker)
             memset(sums + m * p->c, 0, (size_t)count * sizeof(real));
     for (long k = part * share; k < last; k += 4) {
         const int some = (int)min_long(4, last - k);
-        const real *w = s.w + k * p->w[0] + begin;
+        long pitch;
+        const real *w = neighbours(&s, k, some, begin, count, worker, &pitch);
         for (long near = 0; near < count; near += 256) /* a piece of four rows is in the first cache for all but the first row of dy */
             for (long m = 0; m < rows; m++) {
                 vec factor[4];
                 for (int j = 0; j < 4; j++)
-                    factor[j] = vec_fill(j < some ? s.dy[m * p->y[4] + k + j] : 0);
+                    factor[j] = vec_fill(j < some ? s.dy[m * p->y[4] + (k + j) * p->y[1]] : 0);
                 real *to = sums + m * p->c;
                 for (long c = near; c < min_long(count, near + 256); c += LANES) {
                     const long n = min_long(LANES, count - c);
                     vec v = vec_get(to + c, n);
                     if (some == 4 && n == LANES)
                         UNROLL for (int j = 0; j < 4; j++)
-                            v = vec_madd(vec_load(w + j * p->w[0] + c), factor[j], v);
+                            v = vec_madd(vec_load(w + j * pitch + c), factor[j], v);
                     else
                         for (int j = 0; j < some; j++)
-                            v = vec_madd(vec_get(w + j * p->w[0] + c, n), factor[j], v);
+                            v = vec_madd(vec_get(w + j * pitch + c, n), factor[j], v);
                     vec_put(to + c, v, n);
                 }
             }
     }
 }
 
-size_t FN(few_rows_input_scratch)(const struct cnn_conv *p, int workers)
-{
-    (void)workers;
-    return (size_t)(parts_of(p) * p->in[2] * p->c) * sizeof(real);
-}
+static size_t sum_bytes(const struct cnn_conv *p) { return ((size_t)(parts_of(p) * p->in[2] * p->c) * sizeof(real) + 63) & ~(size_t)63; }
+
+size_t FN(few_rows_input_scratch)(const struct cnn_conv *p, int workers) { return sum_bytes(p) + rows_bytes(p, workers); }
 
 void FN(few_rows_input)(const struct cnn_conv *p, const real *dy, const real *w, const real *bias, real *dx, struct cnn_run *run)
 {
     struct dense s = {.p = p, .dy = dy, .w = w, .bias = bias, .dx = dx, .sums = (real *)run->scratch};
+    place_rows(&s, run->scratch + sum_bytes(p));
     cnn_parallel_for(run, parts_of(p) * divide_up(p->c, COLUMNS), work_of(p), input_block, &s);
     for (long m = 0; m < p->in[2] && !run->stopped; m++)
         for (long c = 0; c < p->c; c++) {
             real total = s.sums[m * p->c + c];
             for (long part = 1; part < parts_of(p); part++)
                 total += s.sums[(part * p->in[2] + m) * p->c + c];
-            dx[m * p->x[4] + c] = p->activation == CNN_RELU && total < 0 ? 0 : total;
+            dx[m * p->x[4] + c * p->x[1]] = p->activation == CNN_RELU && total < 0 ? 0 : total;
         }
 }
 
-ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, const int rows)
+ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, int worker, const int rows)
 {
     const struct cnn_conv *p = s->p;
     for (long k = begin; k < end; k++) {
         vec factor[MOST];
         real total = 0;
         UNROLL for (int m = 0; m < rows; m++) {
-            const real dy = s->dy[m * p->y[4] + k];
+            const real dy = s->dy[m * p->y[4] + k * p->y[1]];
             factor[m] = vec_fill(dy);
             total += dy;
         }
         if (s->db)
             s->db[k] = total;
-        real *to = s->dw + k * p->w[0];
+        real *to = p->w[1] == 1 ? s->dw + k * p->w[0] : s->copies + (size_t)worker * s->copy;
         for (long c = 0; c < p->c; c += LANES) {
             const long n = min_long(LANES, p->c - c);
             vec v = vec_get(s->x + c, n) * factor[0];
             UNROLL for (int m = 1; m < rows; m++)
-                v = vec_madd(vec_get(s->x + m * p->x[4] + c, n), factor[m], v);
+                v = vec_madd(vec_get(s->x + m * s->x_row + c, n), factor[m], v);
             vec_put(to + c, v, n);
         }
+        for (long c = 0; p->w[1] != 1 && c < p->c; c++)
+            s->dw[k * p->w[0] + c * p->w[1]] = to[c];
     }
 }
 
 static void weight_block(void *context, long block, int worker)
 {
-    (void)worker;
     const struct dense s = *(const struct dense *)context;
     const long begin = block * s.filters, end = min_long(s.p->k, begin + s.filters);
     switch (s.p->in[2]) {
-    case 1: weight_rows(&s, begin, end, 1); break;
-    case 2: weight_rows(&s, begin, end, 2); break;
-    case 3: weight_rows(&s, begin, end, 3); break;
-    case 4: weight_rows(&s, begin, end, 4); break;
-    case 5: weight_rows(&s, begin, end, 5); break;
-    case 6: weight_rows(&s, begin, end, 6); break;
-    case 7: weight_rows(&s, begin, end, 7); break;
-    default: weight_rows(&s, begin, end, 8); break;
+    case 1: weight_rows(&s, begin, end, worker, 1); break;
+    case 2: weight_rows(&s, begin, end, worker, 2); break;
+    case 3: weight_rows(&s, begin, end, worker, 3); break;
+    case 4: weight_rows(&s, begin, end, worker, 4); break;
+    case 5: weight_rows(&s, begin, end, worker, 5); break;
+    case 6: weight_rows(&s, begin, end, worker, 6); break;
+    case 7: weight_rows(&s, begin, end, worker, 7); break;
+    default: weight_rows(&s, begin, end, worker, 8); break;
     }
 }
 
 void FN(few_rows_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
 {
     struct dense s = {.p = p, .x = x, .dy = dy, .dw = dw, .db = db, .filters = block_filters(p)};
+    place_rows(&s, run->scratch);
     cnn_parallel_for(run, divide_up(p->k, s.filters), work_of(p), weight_block, &s);
 }
