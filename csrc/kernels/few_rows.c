@@ -79,10 +79,10 @@ ALWAYS_INLINE void forward_filters(const struct dense *s, const real *w, long pi
 {
     const struct cnn_conv *p = s->p;
     const long whole = p->c / LANES * LANES;
-    vec sum[8][MOST];
+    vec sum[12]; /* filters * rows of them */
     UNROLL for (int f = 0; f < filters; f++)
         UNROLL for (int m = 0; m < rows; m++)
-            sum[f][m] = (vec){0};
+            sum[f * rows + m] = (vec){0};
     for (long c = 0; c < whole; c += LANES) {
         vec a[8];
         UNROLL for (int f = 0; f < filters; f++)
@@ -90,12 +90,12 @@ ALWAYS_INLINE void forward_filters(const struct dense *s, const real *w, long pi
         UNROLL for (int m = 0; m < rows; m++) {
             const vec x = vec_load(s->x + m * s->x_row + c);
             UNROLL for (int f = 0; f < filters; f++)
-                sum[f][m] = vec_madd(a[f], x, sum[f][m]);
+                sum[f * rows + m] = vec_madd(a[f], x, sum[f * rows + m]);
         }
     }
     for (int f = 0; f < filters; f++)
         for (int m = 0; m < rows; m++) {
-            vec v = sum[f][m];
+            vec v = sum[f * rows + m];
             if (whole < p->c)
                 v = vec_madd(vec_load_part(w + f * pitch + whole, p->c - whole), vec_load_part(s->x + m * s->x_row + whole, p->c - whole), v);
             real total = 0;
@@ -116,20 +116,28 @@ ALWAYS_INLINE void forward_rows(const struct dense *s, long begin, long end, int
         forward_filters(s, w + (k - begin) * pitch, pitch, k, 1, rows);
 }
 
+/* Each number of rows by itself: together their registers would not fit a frame. */
+#define FORWARD(rows, together)                                                                                              \
+    static __attribute__((noinline)) void forward_##rows(const struct dense *s, long begin, long end, int worker)            \
+    {                                                                                                                        \
+        forward_rows(s, begin, end, worker, together, rows);                                                                 \
+    }
+FORWARD(1, 8)
+FORWARD(2, 4)
+FORWARD(3, 4)
+FORWARD(4, 2)
+FORWARD(5, 2)
+FORWARD(6, 2)
+FORWARD(7, 1)
+FORWARD(8, 1)
+
 static void forward_block(void *context, long block, int worker)
 {
+    static void (*const forward[])(const struct dense *s, long begin, long end, int worker) = {NULL,      forward_1, forward_2, forward_3, forward_4,
+                                                                                              forward_5, forward_6, forward_7, forward_8};
     const struct dense s = *(const struct dense *)context;
-    const long begin = block * s.filters, end = min_long(s.p->k, begin + s.filters);
-    switch (s.p->in[2]) {
-    case 1: forward_rows(&s, begin, end, worker, 8, 1); break;
-    case 2: forward_rows(&s, begin, end, worker, 4, 2); break;
-    case 3: forward_rows(&s, begin, end, worker, 4, 3); break;
-    case 4: forward_rows(&s, begin, end, worker, 2, 4); break;
-    case 5: forward_rows(&s, begin, end, worker, 2, 5); break;
-    case 6: forward_rows(&s, begin, end, worker, 2, 6); break;
-    case 7: forward_rows(&s, begin, end, worker, 1, 7); break;
-    default: forward_rows(&s, begin, end, worker, 1, 8); break;
-    }
+    const long begin = block * s.filters;
+    forward[s.p->in[2]](&s, begin, min_long(s.p->k, begin + s.filters), worker);
 }
 
 static double work_of(const struct cnn_conv *p) { return (double)(p->c * p->k) * (0.1 + 0.02 * (double)p->in[2]); }
