@@ -29,7 +29,7 @@ MAY_KNOW = {
     "io": {"io", "nn", "functional", "autograd"},
     "tools": {"tools", "autograd", "nn", "functional"},
     "train": {"train", "functional", "autograd", "data", "io", "transforms", "nn", "optim", "compiler"},
-    "plot": {"plot", "train", "functional", "io", "nn"},
+    "plot": {"plot", "train", "tools", "functional", "autograd", "io", "nn"},
     "dist": set(),
     "bench": None,
     "cli": None,

@@ -2,6 +2,7 @@
 summarise a model, look into a recurrent one."""
 
 from cnnpy.tools.accuracy import AccuracyReport, accuracy_report
+from cnnpy.tools.attribution import grad_cam, saliency
 from cnnpy.tools.capture import capture
 from cnnpy.tools.example import ExampleReport, check_example
 from cnnpy.tools.geometry import ReceptiveField, output_shape, receptive_field
@@ -17,10 +18,12 @@ __all__ = [
     "accuracy_report",
     "capture",
     "check_example",
+    "grad_cam",
     "gradcheck",
     "gradient_over_distance",
     "output_shape",
     "receptive_field",
+    "saliency",
     "sample_characters",
     "summary",
 ]
