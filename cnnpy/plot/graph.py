@@ -55,11 +55,11 @@ def computation(source, *, most=60, ax=None):
     known = program.known
     writers: dict = {}
     for i, line in enumerate(lines):
-        x, y = place.get(i, (None, None))
+        here = place.get(i)
         for buffer in line.reads:
             maker = writers.get(buffer)
-            if maker in place and x is not None:
-                a, b = place[maker], (x, y)
+            if maker in place and here is not None:
+                a, b = place[maker], here
                 across = a[0] != b[0]
                 straight = not across and abs(a[1] - b[1]) == 1
                 style = {"arrowstyle": "-|>", "color": GREY if straight or across else "#c4c8cf", "lw": 0.9, "shrinkA": 9, "shrinkB": 9}

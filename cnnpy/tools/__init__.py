@@ -5,6 +5,7 @@ from cnnpy.tools.accuracy import AccuracyReport, accuracy_report
 from cnnpy.tools.attribution import grad_cam, saliency
 from cnnpy.tools.capture import capture
 from cnnpy.tools.example import ExampleReport, check_example
+from cnnpy.tools.exercises import Checked, check_exercise
 from cnnpy.tools.geometry import ReceptiveField, output_shape, receptive_field
 from cnnpy.tools.gradients import gradcheck
 from cnnpy.tools.recurrent import gradient_over_distance, sample_characters
@@ -12,12 +13,14 @@ from cnnpy.tools.summary import Summary, summary
 
 __all__ = [
     "AccuracyReport",
+    "Checked",
     "ExampleReport",
     "ReceptiveField",
     "Summary",
     "accuracy_report",
     "capture",
     "check_example",
+    "check_exercise",
     "grad_cam",
     "gradcheck",
     "gradient_over_distance",
