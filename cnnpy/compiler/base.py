@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
 import warnings
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from cnnpy.autograd import Tensor
 
-__all__ = ["Bound", "Compiled", "as_input", "find_checks", "fit", "modes_of"]
+__all__ = ["Bound", "Compiled", "as_input", "find_checks", "fit", "modes_of", "uninterrupted"]
 
 MOST_PROGRAMS = 8  # shapes that are kept; the oldest goes
 
@@ -26,6 +28,26 @@ def as_input(function, name, x, integers):
     if x.dtype == np.float16:
         x = x.astype(np.float32)
     return np.ascontiguousarray(x, x.dtype.newbyteorder("=")) if x.ndim else np.array(x, x.dtype.newbyteorder("="))
+
+
+@contextlib.contextmanager
+def uninterrupted():
+    """Ctrl-C waits until the block is over: an update is made whole or not at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *event: came.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])
 
 
 def modes_of(module, to):

@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnpy import _core
 from cnnpy.autograd import Tensor
-from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit, modes_of
+from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit, modes_of, uninterrupted
 from cnnpy.compiler.program import Program
 from cnnpy.compiler.trace import module_arrays, record
 from cnnpy.functional._notes import noting
@@ -214,7 +214,8 @@ class _BoundStep(Bound):
         self.names = program.names
         self.graded = [(p, program.view(f"grad {i}")) for i, p in enumerate(parameters) if f"grad {i}" in program.places]
         self.loss = program.view("loss")
-        self.masks = []
+        self.masks: list = []
+        self.ahead: dict = {}
         for _, layer, rng in (n for n in notes if n[0] == "mask"):
             problems = []
             for key in layer.keys(rng):
@@ -268,22 +269,24 @@ class _BoundStep(Bound):
         return True
 
     def forward_backward(self, seconds=None):
-        drawn = [(layer, layer._rng) for layer, _ in self.masks]
+        """Changes nothing but ``.grad``; masks are counted by the update."""
+        self.ahead = {}
         for layer, problems in self.masks:
-            for key, ones in zip(layer.keys(layer.draw()), problems, strict=True):
+            calls = self.ahead.get(id(layer), (layer, 0))[1]
+            self.ahead[id(layer)] = layer, calls + 1
+            for key, ones in zip(layer.keys(layer.peek(calls)), problems, strict=True):
                 for problem in ones:
                     problem["key"] = key
-        try:
-            self.program.run(0, self.program.split, False, seconds)
-        except BaseException:
-            for layer, rng in drawn[::-1]:
-                layer._rng = rng
-            raise
+        self.program.run(0, self.program.split, False, seconds)
         for p, gradient in self.graded:
             p.grad = gradient
         return float(self.loss)
 
     def update(self, seconds=None):
+        with uninterrupted():
+            self._update(seconds)
+
+    def _update(self, seconds):
         optimizer = self.step.optimizer
         for p, gradient in self.graded:  # who changed gradients between the halves gets what he asked for
             if p.grad is not gradient:
@@ -310,6 +313,9 @@ class _BoundStep(Bound):
                 p._version += 1
         for counter in self.counters:
             counter[...] += 1
+        for layer, calls in self.ahead.values():
+            layer.skip(calls)
+        self.ahead = {}
 
 
 def compile_step(model, loss, optimizer):

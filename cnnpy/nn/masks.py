@@ -13,15 +13,20 @@ class Masks:
 
     _rng: list
 
-    def draw(self):
-        """The seed of the next call's masks."""
+    def peek(self, ahead=0):
+        """The seed of the masks of the next call but `ahead`."""
         seed, call = self._rng
-        self._rng = [seed, call + 1]
-        return seed << 31 | (call & 0x7FFFFFFF)
+        return seed << 31 | ((call + ahead) & 0x7FFFFFFF)
+
+    def skip(self, calls=1):
+        """Counts calls."""
+        seed, call = self._rng
+        self._rng = [seed, call + calls]
 
     def drawn(self):
-        """As :meth:`draw`; and tells who records this call."""
-        rng = self.draw()
+        """The seed of this call's masks; tells who records the call."""
+        rng = self.peek()
+        self.skip()
         note("mask", self, rng)
         return rng
 

@@ -1,8 +1,6 @@
 """fit: the training loop."""
 
 import contextlib
-import signal
-import threading
 import time
 
 import numpy as np
@@ -10,6 +8,7 @@ import numpy as np
 from cnnpy import functional as F
 from cnnpy.autograd import Tensor, no_grad
 from cnnpy.compiler import CompiledModel, compile_step
+from cnnpy.compiler.base import uninterrupted
 from cnnpy.data.loader import DataLoader
 from cnnpy.optim import ReduceLROnPlateau
 from cnnpy.train.callbacks import StopTraining
@@ -18,26 +17,6 @@ from cnnpy.train.evaluation import Means, as_dataset, choose_metrics, evaluate_s
 from cnnpy.train.history import History
 
 __all__ = ["fit"]
-
-
-@contextlib.contextmanager
-def _uninterrupted():
-    """Ctrl-C waits until the block is over: an update is made whole or not at all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = []
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or not callable(before):
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *event: came.append(event))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            before(*came[0])
 
 
 def _bar(total, epoch, epochs, wanted):
@@ -244,7 +223,7 @@ def _step(trainer, x, y, loss, means):
         raise FloatingPointError(_blame(model, x, value, trainer.step + 1))
     if reducer is not None:
         reducer.reduce(optimizer._parameters(), len(y))
-    with _uninterrupted():
+    with uninterrupted():
         update()
         trainer.step += 1
     if len(y):
@@ -302,7 +281,7 @@ def _train(trainer, val_data, loss, epochs, metrics, callbacks, progress, transf
         trainer.means = None
         trainer.history.rows.append(logs)
         try:
-            with _uninterrupted():
+            with uninterrupted():
                 call("on_epoch_end", trainer.epoch, logs)
         except StopTraining:
             break
