@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 CSRC = Path("csrc")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -75,4 +76,19 @@ class BuildVariants(build_ext):
         self.compiler.link_shared_object(objects, str(target), extra_postargs=LINK, build_temp=self.build_temp)
 
 
-setup(ext_modules=[Extension("cnnpy._core", sources=[], include_dirs=[numpy.get_include()])], cmdclass={"build_ext": BuildVariants})
+class BuildWithLessons(build_py):
+    """Puts the notebooks into the package, where ``cnnpy notebooks`` finds them."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "cnnpy" / "notebooks"
+            target.mkdir(parents=True, exist_ok=True)
+            for lesson in sorted(Path("notebooks").glob("*.ipynb")):
+                self.copy_file(str(lesson), str(target / lesson.name))
+
+
+setup(
+    ext_modules=[Extension("cnnpy._core", sources=[], include_dirs=[numpy.get_include()])],
+    cmdclass={"build_ext": BuildVariants, "build_py": BuildWithLessons},
+)

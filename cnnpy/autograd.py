@@ -360,6 +360,12 @@ class Tensor:
         body = np.array2string(self._data, prefix="Tensor(", separator=", ")
         return f"Tensor({body}{', requires_grad=True' if self.requires_grad else ''})"
 
+    def _repr_html_(self):
+        from html import escape
+
+        grad = " requires gradient" if self.requires_grad else ""
+        return f"<pre>{escape(np.array2string(self._data, threshold=60, precision=5))}</pre><p>Tensor {self.shape}, {self.dtype}{grad}</p>"
+
     def __bool__(self):
         return bool(self._data)
 

@@ -191,3 +191,19 @@ def test_a_schedule_and_a_batch_size_by_default(dark_and_light, tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["batch_size"] == 128 and config["schedule"] == "cosine"
     assert train.Run.open(tmp_path / "run").history()["lr"] == pytest.approx([0.1, 0.05])
+
+
+def test_notebooks_are_copied_and_changed_ones_stay(tmp_path, capsys):
+    from cnnpy.cli.notebooks import lessons
+
+    folder = tmp_path / "course"
+    assert cli.main(["notebooks", str(folder)]) == 0
+    names = {p.name for p in folder.iterdir()}
+    assert names == {p.name for p in lessons()} and {n[:2] for n in names} >= {f"{i:02d}" for i in range(1, 21)}
+    changed, gone = sorted(folder.iterdir())[:2]
+    changed.write_text("my own work")
+    gone.unlink()
+    capsys.readouterr()
+    assert cli.main(["notebooks", str(folder)]) == 0
+    assert changed.read_text() == "my own work" and gone.exists()
+    assert f"left as they are, because they were changed: {changed.name}" in capsys.readouterr().out

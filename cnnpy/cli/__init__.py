@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from cnnpy.cli.networks import MODELS, SEQUENCES, convert, print_receptive_field, print_summary
+from cnnpy.cli.notebooks import copy_notebooks
 from cnnpy.cli.train import SCHEDULES, evaluate_run, predict_images, report_run, sample_text, train_model
 
 __all__ = ["main"]
@@ -138,6 +139,7 @@ def _parser():
     field = add("rf", print_receptive_field, "print the receptive field of a model, layer by layer")
     field.add_argument("model", choices=MODELS)
     field.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
+    add("notebooks", copy_notebooks, "copy the course's notebooks to a folder").add_argument("folder", help="made where it is not there")
     change = add("convert", convert, "rewrite weights in another form, or a network with its weights as an ONNX file")
     change.add_argument("source", metavar="IN", help="a run folder, or weights: .safetensors, .pth, .npz, .onnx")
     change.add_argument("target", metavar="OUT", help=".safetensors, .npz or .onnx")
@@ -146,7 +148,7 @@ def _parser():
     change.add_argument("--force", action="store_true", help="replace OUT if it exists")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
     bench.add_argument(
-        "name", nargs="?", default="all", help="machine, conv, families, training, sequences, lenet, calls or all (default: all)"
+        "name", nargs="?", default="all", help="machine, conv, families, training, sequences, models, lenet, calls or all (default: all)"
     )
     bench.add_argument("--against", default="", help="comma-separated peers: torch, torch-compile, onnxruntime, openvino")
     bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")

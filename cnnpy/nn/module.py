@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import numpy as np
 
 from cnnpy.autograd import Tensor
@@ -196,6 +198,19 @@ class Module:
 
     def extra_repr(self):
         return ""
+
+    def _repr_html_(self):
+        """In Jupyter: the layers with their parameters, one a line."""
+        rows = []
+        for name, module in self.named_modules():
+            own = sum(p.size for p in module._parameters.values())
+            if own or not module._modules:
+                shapes = ", ".join(f"{n} {'x'.join(map(str, p.shape))}" for n, p in module._parameters.items())
+                rows.append((name or "", f"{type(module).__name__}({module.extra_repr()})", shapes, f"{own:,}"))
+        total = sum(p.size for p in self.parameters())
+        cells = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        head = "<tr><th>name</th><th>layer</th><th>parameters</th><th>count</th></tr>"
+        return f"<table>{head}{cells}</table><p>{escape(type(self).__name__)}: {total:,} parameters</p>"
 
     def __repr__(self):
         head = f"{type(self).__name__}({self.extra_repr()}"

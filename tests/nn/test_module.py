@@ -129,3 +129,12 @@ def test_concat_joins_channels(rng):
     np.testing.assert_array_equal(y.detach(), np.concatenate([a(x).detach(), b(x).detach()], axis=1))
     with pytest.raises(ValueError, match="Concat: no modules given"):
         nn.Concat()
+
+
+def test_html_for_jupyter():
+    import cnnpy
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    text = model._repr_html_()
+    assert "Conv2d(1, 2" in text and "weight 2x1x3x3, bias 2" in text and "Sequential: 20 parameters" in text and "ReLU()" in text
+    assert "Tensor (2,), float32 requires gradient" in cnnpy.Tensor(np.zeros(2, np.float32), True)._repr_html_()
