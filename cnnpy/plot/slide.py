@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from cnnpy.plot._axes import BLUE, GREY, ORANGE, matplotlib
 __all__ = ["Slide", "kernel_slide"]
 
 KINDS = ("forward", "transposed", "backward")
+
+
+_BUTTONS = {
+    "minus": "&minus;", "fast-backward": "|&laquo;", "step-backward": "|&lt;", "play fa-flip-horizontal": "&#9664;", "pause": "||", "play": "&#9654;",
+    "step-forward": "&gt;|", "fast-forward": "&raquo;|", "plus": "+",
+}  # fmt: skip
 
 
 def _text(value):
@@ -146,7 +153,9 @@ class Slide:
 
     def to_html(self, interval=700):
         """The animation as HTML with its player, nothing to download."""
-        return self.animation(interval).to_jshtml(fps=1000 / interval, default_mode="once")
+        text = self.animation(interval).to_jshtml(fps=1000 / interval, default_mode="once")
+        text = re.sub(r"<link[^>]*>", "", text)  # the player's symbols would come from another host
+        return re.sub(r'<i class="fa fa-([a-z -]+?)"></i>', lambda m: _BUTTONS.get(m[1], m[1]), text)
 
     def _repr_html_(self):
         return self.to_html()
