@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpy.autograd import Tensor
 
-__all__ = ["Bound", "Compiled", "as_input", "find_checks", "fit", "modes_of", "uninterrupted"]
+__all__ = ["Bound", "Compiled", "as_input", "find_checks", "in_range", "modes_of", "uninterrupted"]
 
 MOST_PROGRAMS = 8  # shapes that are kept; the oldest goes
 
@@ -59,7 +59,7 @@ def modes_of(module, to):
 
 
 def find_checks(lines, inputs):
-    """Whole numbers of the inputs that must lie in a range, as eager calls check them: (input, lowest allowed above all, value let through)."""
+    """Whole numbers of the inputs that must lie in a range, as eager calls check them: (input, the first number that is too high, one that is let through or None)."""
     checks, copies = set(), {}
     for line in lines:
         name = line.entry.name
@@ -75,7 +75,7 @@ def find_checks(lines, inputs):
     return list(checks)
 
 
-def fit(checks, inputs):
+def in_range(checks, inputs):
     """Whether all whole numbers lie in their ranges; where not, an eager call says which."""
     for i, high, passed in checks:
         array = inputs[i]

@@ -17,9 +17,9 @@ ADD, ADD_RELU = 0, 6  # enum cnn_operator
 class Graph:
     """Lines with the positions of writers and readers of every buffer."""
 
-    def __init__(self, lines, temporary, kept, known, count):
+    def __init__(self, lines, temporary, kept, dense, count):
         self.lines: list = list(lines)
-        self.temporary, self.kept, self.known, self._count = temporary, kept, known, count
+        self.temporary, self.kept, self.dense, self._count = temporary, kept, dense, count
         self._index()
 
     def new_buffer(self):
@@ -190,7 +190,7 @@ def fold_norms(g):
             continue
         conv = g.lines[at]
         fold = Fold(conv, line, g.new_buffer(), g.new_buffer())
-        if any(p is not None and (p[0] >= g.known or p[1]) for p in fold.given):
+        if any(p is not None and (p[0] not in g.dense or p[1]) for p in fold.given):
             continue
         conv.set_array("w", (fold.weight, 0))
         conv.set_array("b", (fold.bias, 0))
@@ -203,9 +203,9 @@ def fold_norms(g):
     return folds
 
 
-def fuse(lines, temporary, kept, known, count):
-    """(lines after every rewrite, folds): `kept` are buffers that must hold what they held, `known` those of the model, `count` all of them."""
-    graph = Graph(lines, temporary, kept, known, count)
+def fuse(lines, temporary, kept, dense, count):
+    """(lines after every rewrite, folds): `kept` are buffers that must hold what they held, `dense` those of the model in C order, `count` all of them."""
+    graph = Graph(lines, temporary, kept, dense, count)
     folds = fold_norms(graph)
     for rewrite in (fuse_residual, fuse_relu, fuse_norm_gradient):
         rewrite(graph)

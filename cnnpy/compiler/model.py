@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnpy.autograd import Tensor, no_grad
-from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit
+from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, in_range
 from cnnpy.compiler.program import Program
 from cnnpy.compiler.trace import module_arrays, record
 
@@ -42,7 +42,7 @@ class CompiledModel(Compiled):
             if made is False:
                 return self._eager(x)
             program = made.program
-            if not fit(made.checks, (x,)):
+            if not in_range(made.checks, (x,)):
                 return self._eager(x)
             program.bind(0, x)
             program.run()
@@ -71,6 +71,15 @@ class CompiledModel(Compiled):
 
         return record(call, known)
 
+    def _follows_data(self, trace, x, slots, parameters):
+        """How the calls differ for other numbers of the same shape; None where they do not. Whole numbers only change places: they stay in range."""
+        other = np.flip(x.ravel()).reshape(x.shape)
+        other = np.ascontiguousarray(other * x.dtype.type(-0.75) if x.dtype.kind == "f" else other)
+        try:
+            return trace.differs(self._record(other, slots, parameters)[1])
+        except Exception as error:
+            return f"it refuses other numbers ({type(error).__name__}: {error})"
+
     def _first(self, key, x):
         parameters, buffers, constants = module_arrays(self.model)
         slots = buffers + constants
@@ -82,9 +91,8 @@ class CompiledModel(Compiled):
         cause = trace.cause
         if cause is None and not isinstance(result, np.ndarray):
             cause = "its result is not one array"
-        if cause is None and trace.lines and x.dtype.kind == "f":  # other numbers: do the calls follow the data?
-            other = np.ascontiguousarray(np.flip(x.ravel()).reshape(x.shape) * x.dtype.type(-0.75))
-            cause = trace.differs(self._record(other, slots, parameters)[1])
+        if cause is None and trace.lines:
+            cause = self._follows_data(trace, x, slots, parameters)
         if cause is not None:
             self._fall_back(key, cause)
             return result

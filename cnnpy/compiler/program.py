@@ -38,7 +38,8 @@ class Program:
         constants = {b for b in temporary if not any(b in line.writes for line in trace.lines)}
         lines, self.folds = list(trace.lines), []
         if fused:
-            lines, self.folds = fuse(lines, temporary - constants, kept, trace.known, len(trace.owners))
+            dense = {b for b in range(trace.known) if trace.owners[b].flags.c_contiguous}
+            lines, self.folds = fuse(lines, temporary - constants, kept, dense, len(trace.owners))
         head = [line for line in lines if line.entry.name not in last]
         self.lines = head + [line for line in lines if line.entry.name in last]
         self.split = len(head)

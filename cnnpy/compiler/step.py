@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnpy import _core
 from cnnpy.autograd import Tensor
-from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, fit, modes_of, uninterrupted
+from cnnpy.compiler.base import Bound, Compiled, as_input, find_checks, in_range, modes_of, uninterrupted
 from cnnpy.compiler.program import Program
 from cnnpy.compiler.trace import module_arrays, record
 from cnnpy.functional._notes import noting
@@ -22,7 +22,8 @@ class CompiledStep(Compiled):
     Attributes
     ----------
     output : ndarray
-        The model's result in the latest step. A program's next step overwrites it, and the gradients in ``.grad`` too.
+        The model's result in the latest step, or whatever it is where it is not one Tensor. A program's next step overwrites it, and the gradients
+        in ``.grad`` too.
     """
 
     function = "compile_step"
@@ -57,7 +58,7 @@ class CompiledStep(Compiled):
             made = self._programs.get(key)
             if made is None or isinstance(made, tuple):
                 return self._trace(key, made, x, y)
-            if made is False or not fit(made.checks, (x, y)):
+            if made is False or not in_range(made.checks, (x, y)):
                 return self._eager(x, y)
             if not made.rebind(x, y):
                 del self._programs[key]
@@ -83,7 +84,7 @@ class CompiledStep(Compiled):
         output = self.model(x)
         result = self.loss(output, y)
         result.backward()
-        self.output = output._data
+        self.output = getattr(output, "_data", output)
         self._pending = self.optimizer.step
         return result.item()
 
@@ -134,7 +135,7 @@ class CompiledStep(Compiled):
         with noting() as notes:
             (output, result), trace = record(call, [array for _, array in rows])
         trace.notes = notes
-        self.output = output._data
+        self.output = getattr(output, "_data", output)
         self._pending = self.optimizer.step
         value = result.item()
         cause = trace.cause

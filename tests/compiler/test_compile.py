@@ -217,7 +217,7 @@ def networks(draw):
     recipe, channels, size = [], draw(st.sampled_from([1, 2, 3])), 8
     start = channels
     for _ in range(draw(st.integers(1, 5))):
-        kind = draw(st.sampled_from(["conv", "norm", "activation", "pool", "residual", "dropout", "upsample", "concat"]))
+        kind = draw(st.sampled_from(["conv", "norm", "activation", "pool", "residual", "dropout", "upsample", "concat", "depthwise"]))
         if kind == "pool" and size < 4:
             continue
         recipe.append((kind, draw(st.integers(0, 7))))
@@ -246,6 +246,8 @@ def build_network(seed, channels, recipe):
             layers.append([nn.Dropout(0.4, rng=choice), nn.Dropout2d(0.4, rng=choice)][choice % 2])
         elif kind == "upsample":
             layers.append(nn.Sequential(nn.Upsample(scale_factor=2, mode=["nearest", "bilinear"][choice % 2]), nn.AvgPool2d(2)))
+        elif kind == "depthwise":
+            layers.append(nn.Sequential(nn.Conv2d(c, c, 3, padding=1, groups=c, **o), nn.ReLU()))
         elif kind == "concat":
             layers.append(nn.Concat(nn.Conv2d(c, 2, 1, **o), nn.Conv2d(c, 1, 3, padding=1, **o)))
             c = 3
@@ -429,3 +431,71 @@ def test_a_training_run_has_the_same_curve_with_and_without():
     for a, b in zip(*curves, strict=True):
         assert (a["loss"], a["accuracy"]) == (b["loss"], b["accuracy"])
         assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-5)  # there a batch norm is part of its convolution
+
+
+def test_whole_numbers_that_steer_the_calls_are_noticed():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(5, 3, rng=0)
+
+        def forward(self, ids):
+            y = self.table(ids)
+            return F.relu(y) if np.asarray(ids)[0, 0] > 2 else F.tanh(y)
+
+    predict, ids = cnnpy.compile(Odd()), np.array([[4, 1]])
+    with pytest.warns(RuntimeWarning, match="the model called relu_forward the first time and tanh_forward the second"):
+        first = predict(ids)
+    assert first.min() >= 0
+    np.testing.assert_allclose(predict(ids[:, ::-1]), np.tanh(predict.model.table.weight._data[[1, 4]])[None], rtol=1e-6)
+
+
+def test_a_model_that_refuses_other_numbers_runs_eagerly():
+    class Roots(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 2, rng=0)
+
+        def forward(self, x):
+            if np.asarray(x).min() < 0:
+                raise ValueError("x must not be negative")
+            return self.linear(x)
+
+    x = np.ones((1, 2), np.float32)
+    predict = cnnpy.compile(Roots())
+    with pytest.warns(RuntimeWarning, match="it refuses other numbers"):
+        first = predict(x)
+    np.testing.assert_array_equal(predict(x), first)
+    with pytest.raises(ValueError, match="x must not be negative"):
+        predict(-x)
+
+
+def test_several_results_run_eagerly():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 3, rng=0)
+
+        def forward(self, x):
+            y = self.linear(x)
+            return y, F.tanh(y)
+
+    model, x, y = Two(), np.ones((2, 2), np.float32), np.array([0, 2])
+    step = cnnpy.compile_step(model, lambda result, target: F.cross_entropy(result[1], target), sgd(model.parameters()))
+    with pytest.warns(RuntimeWarning, match="the model's result is not one Tensor"):
+        losses = [step(x, y) for _ in range(3)]
+    assert losses[2] < losses[0]
+    assert len(step.output) == 2
+
+
+def test_weights_in_another_memory_order_are_not_folded():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, rng=0), nn.BatchNorm2d(4))
+    wide = np.random.default_rng(0).standard_normal((4, 2, 3, 6)).astype(np.float32)
+    model[0].weight.data = wide[..., ::2]
+    assert not model[0].weight._data.flags.c_contiguous
+    x = np.random.default_rng(1).standard_normal((2, 2, 7, 7)).astype(np.float32)
+    predict = cnnpy.compile(model)
+    model.eval()
+    for _ in range(2):
+        np.testing.assert_allclose(predict(x), model(x)._data, rtol=1e-5, atol=1e-6)
+    assert predict.program.folds == []
