@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from cnnpy.cli.check import check
+from cnnpy.cli.demo import demo
 from cnnpy.cli.networks import MODELS, SEQUENCES, convert, print_receptive_field, print_summary
 from cnnpy.cli.notebooks import copy_notebooks
 from cnnpy.cli.train import SCHEDULES, evaluate_run, predict_images, report_run, sample_text, train_model
@@ -42,6 +44,24 @@ def _positive(text):
     return value
 
 
+def _seconds(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 60")
+    return value
+
+
+def _padding(text):
+    if text in ("valid", "same", "full"):
+        return text
+    if text.isdecimal() and len(text) < 3:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 99, 'valid', 'same' or 'full'")
+
+
 def _share(text):
     value = float(text)
     if not 0 <= value <= 1:
@@ -69,6 +89,7 @@ def _parser():
         return command
 
     add("info", _info, "print version, instruction sets, threads and cache sizes")
+    add("check", check, "test this installation on this machine and print the table of rounding errors")
     train = add("train", train_model, "train a model and print its accuracy on the test part")
     train.add_argument("model", choices=(*MODELS, *SEQUENCES))
     train.add_argument(
@@ -146,6 +167,20 @@ def _parser():
     change.add_argument("--model", choices=MODELS, help="whose weights they are, for an .onnx file of anything but a run folder")
     change.add_argument("--input", type=_shape, help="channels,height,width (default: what the network was made for)")
     change.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    show = add("demo", demo, "show an operation step by step in the terminal")
+    show.add_argument("name", choices=("conv", "pool", "lstm"))
+    show.add_argument("--seconds", type=_seconds, default=0.8, help="how long a step stays (default: 0.8)")
+    show.add_argument("--stride", type=_positive, help="of conv and pool (default: 1, of pool its size)")
+    show.add_argument("--padding", type=_padding, default=0, help="of conv: a number, 'valid', 'same' or 'full' (default: 0)")
+    show.add_argument("--dilation", type=_positive, default=1, help="of conv (default: 1)")
+    show.add_argument("--flip", action="store_true", help="of conv: the convolution of mathematics")
+    show.add_argument("--size", type=_positive, default=2, help="of pool (default: 2)")
+    show.add_argument(
+        "--kind",
+        choices=("forward", "transposed", "backward", "max", "average"),
+        help="of conv: forward, transposed, backward; of pool: max, average",
+    )
+    show.add_argument("--width", type=_positive, help="columns to write (default: those of the terminal)")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
     bench.add_argument(
         "name", nargs="?", default="all", help="machine, conv, families, training, sequences, models, lenet, calls or all (default: all)"

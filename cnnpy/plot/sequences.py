@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnpy.plot._axes import BLUE, GREY, ORANGE, axes, matplotlib
+from cnnpy.tools.steps import lstm_steps
 
 __all__ = ["attention", "lstm_gates"]
 
@@ -39,25 +40,6 @@ def attention(weights, source=None, target=None, *, ax=None):
     return ax
 
 
-def _sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
-def _walk(layer, x):
-    """Gates i, f, g, o and states c, h of a one-layer LSTM, each (T, H), by its formulas in float64."""
-    w, v, b = (np.asarray(getattr(layer, n)._data, np.float64) for n in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"))
-    b = b + np.asarray(layer.bias_hh_l0._data, np.float64)
-    h = c = np.zeros(v.shape[1])
-    steps = []
-    for row in x:
-        i, f, g, o = np.split(w @ row + v @ h + b, 4)
-        i, f, g, o = _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
-        c = f * c + i * g
-        h = o * np.tanh(c)
-        steps.append((i, f, g, o, c, h))
-    return [np.array(a) for a in zip(*steps, strict=True)]
-
-
 def lstm_gates(layer, x, units=(0,), *, figure=None):
     """The gates and states of an LSTM over time: input, forget, candidate, output, cell and hidden state of some units.
 
@@ -76,19 +58,7 @@ def lstm_gates(layer, x, units=(0,), *, figure=None):
     matplotlib Figure
     """
     matplotlib("lstm_gates")
-    x = np.asarray(x, np.float64)
-    if (
-        getattr(layer, "gates", None) != 4
-        or layer.num_layers != 1
-        or layer.bidirectional
-        or layer.proj_size
-        or not hasattr(layer, "bias_ih_l0")
-    ):
-        raise ValueError(
-            "plot.lstm_gates: layer is no plain LSTM, expected one layer in one direction with biases and without a projection"
-        )
-    if x.ndim != 2 or x.shape[1] != layer.input_size or not len(x):
-        raise ValueError(f"plot.lstm_gates: x has shape {x.shape}, expected (T, {layer.input_size})")
+    steps = lstm_steps(layer, x, function="plot.lstm_gates")
     units = tuple(units)
     if not 1 <= len(units) <= 3 or not all(0 <= u < layer.hidden_size for u in units):
         raise ValueError(f"plot.lstm_gates: units is {units}, expected one to three numbers from 0 to {layer.hidden_size - 1}")
@@ -97,8 +67,7 @@ def lstm_gates(layer, x, units=(0,), *, figure=None):
 
         figure = plt.figure(figsize=(7.0, 8.0), layout="constrained")
     rows = figure.subplots(6, 1, sharex=True)
-    names = ("input gate i", "forget gate f", "candidate g", "output gate o", "cell c", "hidden h")
-    for ax, name, values in zip(rows, names, _walk(layer, x), strict=True):
+    for ax, name, values in zip(rows, steps.names, steps, strict=True):
         for unit, colour, style in zip(units, (BLUE, ORANGE, GREY), ("-", "--", ":"), strict=False):
             ax.plot(values[:, unit], style, color=colour, label=f"unit {unit}")
         ax.set_ylabel(name, fontsize=9)

@@ -6,28 +6,15 @@ import html
 import re
 from pathlib import Path
 
-import numpy as np
-
-from cnnpy import functional as F
 from cnnpy.plot._axes import BLUE, GREY, ORANGE, matplotlib
+from cnnpy.tools.steps import equation, number_text, slide_steps
 
 __all__ = ["Slide", "kernel_slide"]
-
-KINDS = ("forward", "transposed", "backward")
-
 
 _BUTTONS = {
     "minus": "&minus;", "fast-backward": "|&laquo;", "step-backward": "|&lt;", "play fa-flip-horizontal": "&#9664;", "pause": "||", "play": "&#9654;",
     "step-forward": "&gt;|", "fast-forward": "&raquo;|", "plus": "+",
 }  # fmt: skip
-
-
-def _text(value):
-    return f"{value:.4g}"
-
-
-def _factor(value):
-    return f"({_text(value)})" if value < 0 else _text(value)
 
 
 class Slide:
@@ -41,9 +28,9 @@ class Slide:
         The finished result.
     """
 
-    def __init__(self, kind, padded, kernel, steps, output, before, title):
-        self.kind, self.padded, self.kernel, self.steps, self.output = kind, padded, kernel, steps, output
-        self._before, self._title = before, title
+    def __init__(self, slide):
+        self.kind, self.padded, self.kernel, self.steps, self.output = slide.kind, slide.padded, slide.kernel, slide.steps, slide.output
+        self._before, self._title = slide.before, slide.title
 
     def __len__(self):
         return len(self.steps)
@@ -86,7 +73,7 @@ class Slide:
                     ax.text(
                         c,
                         r,
-                        _text(values[r, c]),
+                        number_text(values[r, c]),
                         ha="center",
                         va="center",
                         fontsize=size,
@@ -130,13 +117,7 @@ class Slide:
                 inner,
             )
         self._grid(middle, self.kernel, tall, "kernel")
-        if self.kind == "forward":
-            terms = " + ".join(f"{_factor(a)}·{_factor(k)}" for a, k in step["products"][:9]) + (
-                " + ..." if len(step["products"]) > 9 else ""
-            )
-            line = f"output{step['cell']} = {terms} = {_text(step['total'])}"
-        else:
-            line = f"{_text(step['total'])} times the kernel is added to the window of {step['cell']}"
+        line = equation(self.kind, step)
         figure.text(0.5, 0.07, line, ha="center", fontsize=9 if len(line) < 130 else 7.5)
         figure.text(0.98, 0.02, f"step {number + 1} of {len(self.steps)}", ha="right", fontsize=8, color=GREY)
 
@@ -189,15 +170,6 @@ class Slide:
         return f"Slide({self.kind}, {len(self.steps)} steps, output {self.output.shape})"
 
 
-def _plane(name, a):
-    a = np.asarray(a, np.float64)
-    while a.ndim > 2 and a.shape[0] == 1:
-        a = a[0]
-    if a.ndim != 2 or not a.size:
-        raise ValueError(f"plot.kernel_slide: {name} has shape {a.shape}, expected (H, W), or axes of length 1 before them")
-    return a
-
-
 def kernel_slide(x, kernel, *, stride=1, padding=0, dilation=1, flip=False, kind="forward"):
     """A kernel that slides over an input: the window, the products, their sum, and the output that fills.
 
@@ -228,50 +200,6 @@ def kernel_slide(x, kernel, *, stride=1, padding=0, dilation=1, flip=False, kind
     (9, -6.0)
     """
     matplotlib("kernel_slide")
-    if kind not in KINDS:
-        raise ValueError(f"plot.kernel_slide: kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    x, kernel = _plane("x", x), _plane("kernel", kernel)
-    s, d = ((v, v) if np.ndim(v) == 0 else tuple(v) for v in (stride, dilation))
-    used = kernel[::-1, ::-1] if flip else kernel
-    taps = [(r, c) for r in range(kernel.shape[0]) for c in range(kernel.shape[1])]
-    options = f"stride {s[0]}" if s[0] == s[1] else f"stride {s}"
-    options += f", padding {padding}" + (f", dilation {d[0]}" if d != (1, 1) else "") + (", kernel flipped" if flip else "")
-    if kind == "forward":
-        output = F.conv2d(x[None, None], kernel[None, None], stride=stride, padding=padding, dilation=dilation, flip=flip)[0, 0]
-        before = []
-        for axis in range(2):
-            extent = (kernel.shape[axis] - 1) * d[axis] + 1
-            if padding == "full":
-                before.append((extent - 1, extent - 1))
-            elif padding == "valid":
-                before.append((0, 0))
-            elif padding == "same":
-                total = max((-(-x.shape[axis] // s[axis]) - 1) * s[axis] + extent - x.shape[axis], 0)
-                before.append((total // 2, total - total // 2))
-            else:
-                p = padding if np.ndim(padding) == 0 else padding[axis]
-                before.append((p, p) if np.ndim(p) == 0 else tuple(p))
-        padded = np.pad(x, before)
-        steps = []
-        for i in range(output.shape[0]):
-            for j in range(output.shape[1]):
-                window = [(i * s[0] + r * d[0], j * s[1] + c * d[1]) for r, c in taps]
-                products = [(padded[w], used[t]) for w, t in zip(window, taps, strict=True)]
-                steps.append({"cell": (i, j), "window": window, "products": products, "total": float(output[i, j])})
-        return Slide(
-            kind, padded, used, steps, output, before, f"convolution{' (flipped)' if flip else ', as networks have it'}: {options}"
-        )
-    p = (padding, padding) if np.ndim(padding) == 0 else tuple(padding)
-    if any(isinstance(v, str) or np.ndim(v) for v in p):
-        raise ValueError(f"plot.kernel_slide: padding is {padding!r}, expected an int or two with kind={kind!r}")
-    sizes = [(n - 1) * s[a] + (kernel.shape[a] - 1) * d[a] + 1 for a, n in enumerate(x.shape)]
-    sums, steps = np.zeros(sizes), []
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            window = [(i * s[0] + r * d[0], j * s[1] + c * d[1]) for r, c in taps]
-            for w, t in zip(window, taps, strict=True):
-                sums[w] += x[i, j] * used[t]
-            steps.append({"cell": (i, j), "window": window, "products": [], "total": float(x[i, j]), "partial": sums.copy()})
-    output = sums[p[0] : sizes[0] - p[0], p[1] : sizes[1] - p[1]]
-    name = "transposed convolution" if kind == "transposed" else "gradient of the input"
-    return Slide(kind, x, used, steps, output, [(v, v) for v in p], f"{name}: {options}")
+    return Slide(
+        slide_steps(x, kernel, stride=stride, padding=padding, dilation=dilation, flip=flip, kind=kind, function="plot.kernel_slide")
+    )

@@ -9,13 +9,17 @@ from cnnpy.tools.exercises import Checked, check_exercise
 from cnnpy.tools.geometry import ReceptiveField, output_shape, receptive_field
 from cnnpy.tools.gradients import gradcheck
 from cnnpy.tools.recurrent import gradient_over_distance, sample_characters
+from cnnpy.tools.steps import LSTMSteps, PoolSteps, SlideSteps, lstm_steps, pool_steps, slide_steps
 from cnnpy.tools.summary import Summary, summary
 
 __all__ = [
     "AccuracyReport",
     "Checked",
     "ExampleReport",
+    "LSTMSteps",
+    "PoolSteps",
     "ReceptiveField",
+    "SlideSteps",
     "Summary",
     "accuracy_report",
     "capture",
@@ -24,9 +28,12 @@ __all__ = [
     "grad_cam",
     "gradcheck",
     "gradient_over_distance",
+    "lstm_steps",
     "output_shape",
+    "pool_steps",
     "receptive_field",
     "saliency",
     "sample_characters",
+    "slide_steps",
     "summary",
 ]
