@@ -51,6 +51,11 @@ class Compose:
     """One transform after the other."""
 
     def __init__(self, *transforms):
+        for i, transform in enumerate(transforms):
+            if not callable(transform):
+                raise TypeError(
+                    f"transforms.Compose: argument {i} is a {type(transform).__name__}, expected a transform (each as its own argument)"
+                )
         self.transforms = transforms
         self.with_targets = any(getattr(t, "with_targets", False) for t in transforms)
 

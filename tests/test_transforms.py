@@ -80,6 +80,8 @@ def test_mixup_and_compose():
     loader = DataLoader(ArrayDataset(x, y), 3, transform=both)
     batch, soft = next(iter(loader))
     assert batch.shape == x.shape and soft.shape == (3, 3)
+    with pytest.raises(TypeError, match=r"transforms.Compose: argument 0 is a list, expected a transform"):
+        T.Compose([T.RandomHorizontalFlip(1.0)])
     plain = T.Compose(T.RandomHorizontalFlip(1.0), T.Normalize(0.0, 1.0))
     np.testing.assert_array_equal(plain(x, np.random.default_rng(0)), x[..., ::-1])
     assert np.array_equal(mix(x, y, None)[1], y)

@@ -31,10 +31,10 @@ def training_curves(history, metric="loss", *, ax=None):
         raise ValueError(f"plot.training_curves: metric is {metric!r}, expected one of {', '.join(columns)}")
     ax = axes("training_curves", ax)
     epochs = history["epoch"] if "epoch" in columns else list(range(1, len(history) + 1))
-    for name, label, colour in ((metric, "training", BLUE), (f"val_{metric}", "validation", ORANGE)):
+    for name, label, colour, style in ((metric, "training", BLUE, "-"), (f"val_{metric}", "validation", ORANGE, "--")):
         if name in columns:
             pairs = [(e, v) for e, v in zip(epochs, history[name], strict=True) if v is not None]
-            ax.plot(*zip(*pairs, strict=True), color=colour, label=label, marker="o" if len(pairs) < 2 else None)
+            ax.plot(*zip(*pairs, strict=True), style, color=colour, label=label, marker="o" if len(pairs) < 2 else None)
     ax.set_xlabel("epoch")
     ax.set_ylabel(metric)
     ax.spines[["top", "right"]].set_visible(False)

@@ -59,10 +59,16 @@ def feature_maps(model, x, layer, *, most=64, columns=8, ax=None):
     return ax
 
 
-def _over(function, picture, heat, title, ax, label):
+def _heat(function, heat, title, ax, label, picture=None):
+    """A map of heat; over a grey picture with lines at a half and four fifths, so that print without colours tells one from the other."""
     ax = axes(function, ax, (4.5, 3.8))
-    ax.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-    shown = ax.imshow(heat, cmap="inferno", alpha=0.6, vmin=0)
+    if picture is not None:
+        ax.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+    shown = ax.imshow(heat, cmap="inferno", alpha=1.0 if picture is None else 0.6, vmin=0)
+    if picture is not None and min(heat.shape) > 1 and heat.max() > heat.min():
+        for share, style in ((0.5, "--"), (0.8, "-")):
+            ax.contour(heat, [share * heat.max()], colors="white", linewidths=1.2, linestyles=style)
+        label += "; lines at 0.5 and 0.8"
     ax.figure.colorbar(shown, ax=ax, fraction=0.046, label=label)
     ax.set_title(title, fontsize=10)
     ax.axis("off")
@@ -70,7 +76,7 @@ def _over(function, picture, heat, title, ax, label):
 
 
 def saliency(model, x, target=None, *, ax=None):
-    """The gradient of a class's score at each pixel over the image: :func:`cnnpy.tools.saliency` as a picture.
+    """The gradient of a class's score at each pixel: :func:`cnnpy.tools.saliency` as a picture.
 
     Parameters
     ----------
@@ -82,9 +88,9 @@ def saliency(model, x, target=None, *, ax=None):
     -------
     matplotlib Axes
     """
-    picture = _picture("saliency", x)
+    _picture("saliency", x)
     heat = tools.saliency(model, x, target)
-    return _over("saliency", picture, heat, "what the score depends on", ax, "largest |gradient| of the channels")
+    return _heat("saliency", heat, "what the score depends on", ax, "largest |gradient| of the channels")
 
 
 def grad_cam(model, x, layer, target=None, *, ax=None):
@@ -102,7 +108,7 @@ def grad_cam(model, x, layer, target=None, *, ax=None):
     """
     picture = _picture("grad_cam", x)
     heat = tools.grad_cam(model, x, layer, target)
-    return _over("grad_cam", picture, heat, f"what {layer} saw for the class", ax, "share of the largest")
+    return _heat("grad_cam", heat, f"what {layer} saw for the class", ax, "share of the largest", picture)
 
 
 def receptive_field(model, x, cell=None, *, ax=None):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,20 +24,42 @@ def course(tmp_path_factory):
     return folder
 
 
+def execute(path, folder):
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)) and len(counts) > 3
+    return "".join(o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream")
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [p.stem for p in NOTEBOOKS])
 def test_runs(name, course, request, tmp_path, monkeypatch):
-    import nbformat
-
+    for variable in ("CNNPY_MNIST", "CNNPY_CIFAR10"):
+        monkeypatch.delenv(variable, raising=False)
     if name == PICTURES:
         monkeypatch.setenv("CNNPY_CIFAR10", str(request.getfixturevalue("shared") / "cifar10-jpg.zip"))
     monkeypatch.setenv("CNNPY_NOTEBOOK_EPOCHS", os.environ.get("CNNPY_NOTEBOOK_EPOCHS", "1"))
     copy = course / f"{name}.ipynb"
     assert copy.read_bytes() == (ROOT / "notebooks" / copy.name).read_bytes()
-    notebook = nbformat.read(copy, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
-    assert counts == list(range(1, len(counts) + 1)) and len(counts) > 3
+    execute(copy, tmp_path)
+
+
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "variable", "data", "least"),
+    [("09_lenet_in_six_steps", "CNNPY_MNIST", "mnist", 0.95), ("12_residual_networks", "CNNPY_CIFAR10", "cifar10-jpg.zip", 0.3)],
+)
+def test_runs_on_the_real_set(name, variable, data, least, course, shared, tmp_path, monkeypatch):
+    if "cifar" in data and os.environ.get("CNNPY_TIER", "quick") == "quick":
+        pytest.skip("two minutes of training; CNNPY_TIER=full runs it")
+    monkeypatch.setenv(variable, str(shared / data))
+    monkeypatch.setenv("CNNPY_NOTEBOOK_EPOCHS", "1")
+    text = execute(course / f"{name}.ipynb", tmp_path)
+    assert float(re.search(r"测试正确率 ([0-9.]+)", text)[1]) >= least
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

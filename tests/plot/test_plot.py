@@ -167,7 +167,7 @@ def test_saliency_and_grad_cam(ax, network):
     assert heat[10, 12] == pytest.approx(abs(slope), rel=0.05)
     network.train()
     plot.saliency(network, x, 3, ax=ax)
-    np.testing.assert_array_equal(ax.get_images()[1].get_array(), heat)
+    np.testing.assert_array_equal(ax.get_images()[0].get_array(), heat)
     other = Figure().subplots()
     plot.grad_cam(network, x, "3", 3, ax=other)
     cam = np.asarray(other.get_images()[1].get_array())
