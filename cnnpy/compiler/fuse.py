@@ -6,7 +6,7 @@ and what the model owns, stay as they are.
 
 from __future__ import annotations
 
-import numpy as np
+from cnnpy.compiler.weights import fold_norms
 
 __all__ = ["fuse"]
 
@@ -17,9 +17,9 @@ ADD, ADD_RELU = 0, 6  # enum cnn_operator
 class Graph:
     """Lines with the positions of writers and readers of every buffer."""
 
-    def __init__(self, lines, temporary, kept, dense, count):
+    def __init__(self, lines, temporary, kept, dense, sizes):
         self.lines: list = list(lines)
-        self.temporary, self.kept, self.dense, self._count = temporary, kept, dense, count
+        self.temporary, self.kept, self.dense, self.sizes, self._count = temporary, kept, dense, sizes, len(sizes)
         self._index()
 
     def new_buffer(self):
@@ -49,6 +49,13 @@ class Graph:
 
     def reads_of(self, place):
         return [i for i in self.readers.get(place[0], ()) if self.lines[i] is not None]
+
+    def moved(self, line, i):
+        """A line with new arrays stands at position i now."""
+        for buffer in line.reads:
+            self.readers.setdefault(buffer, []).append(i)
+        for buffer in line.writes:
+            self.writers[buffer] = [i]
 
     def compact(self):
         self.lines = [line for line in self.lines if line is not None]
@@ -116,7 +123,7 @@ def fuse_residual(g):
         norm.set_array("residual", line.arrays[1 - k])
         norm.set_array("y", line.arrays[2])
         g.lines[i], g.lines[at] = norm, None
-        g.writers[line.arrays[2][0]] = [i]
+        g.moved(norm, i)
     g.compact()
 
 
@@ -159,54 +166,60 @@ def fuse_norm_gradient(g):
     g.compact()
 
 
-class Fold:
-    """A convolution that takes over the batch norm behind it: its weights and bias are made from those of both.
-
-    ``w' = w s``, ``b' = (b - mean) s + bias``, ``s = weight / sqrt(variance + eps)`` by filter, in float64.
-    """
-
-    def __init__(self, conv, norm, weight, bias):
-        self.given = [conv.array("w"), conv.array("b"), *(norm.array(n) for n in ("weight", "bias", "mean", "variance"))]
-        self.epsilon, self.weight, self.bias = norm.number("epsilon"), weight, bias
-
-    def compute(self, owner):
-        """(weight, bias) from the arrays now; ``owner(buffer)`` is the array of a known buffer."""
-        given: list = [None if p is None else np.asarray(owner(p[0]), np.float64) for p in self.given]
-        w, b, weight, bias, mean, variance = given
-        scale = (1.0 if weight is None else weight) / np.sqrt(variance + self.epsilon)
-        shift = ((0.0 if b is None else b) - mean) * scale + (0.0 if bias is None else bias)
-        return w * scale.reshape(-1, *[1] * (w.ndim - 1)), shift
-
-
-def fold_norms(g):
-    """conv -> batch norm in evaluation: one convolution, with weights that :class:`Fold` makes."""
-    folds = []
+def fuse_sum(g):
+    """conv (or an input gradient) -> addition (-> ReLU): the convolution adds to the other operand, in whose memory the sum then lies."""
     for i, line in enumerate(g.lines):
-        if line is None or line.entry.name != "channel_norm_forward" or line.number("trained") or line.array("residual") is not None:
+        if line is None or line.entry.name != "binary" or None in line.arrays or line.arrays[2][1]:
             continue
-        x = line.array("x")
-        at = g.maker(x, "conv_forward")
-        if at is None or not g.inner(x) or g.reads_of(x) != [i] or g.lines[at].number("activation") or g.lines[at].dtype != line.dtype:
+        operator = line.number("operator")
+        if operator not in (ADD, ADD_RELU) or not line.number("a") == line.number("b") == line.number("y"):
             continue
+        made = []
+        for k, (own, other) in enumerate((line.arrays[:2], line.arrays[1::-1])):
+            for entry, result, trait in (("conv_forward", "y", 1), ("conv_backward_input", "dx", 2)):
+                at = g.maker(own, entry)
+                if at is None or (operator == ADD_RELU and entry != "conv_forward"):
+                    continue
+                conv = g.lines[at]
+                if (
+                    conv.number("activation")
+                    or conv.onto is not None
+                    or conv.dtype != line.dtype
+                    or not g.inner(own)
+                    or g.reads_of(own) != [i]
+                ):
+                    continue
+                if (
+                    not g.inner(other)
+                    or other[0] in (own[0], *conv.reads)
+                    or max(g.reads_of(other)) != i
+                    or len(g.writers.get(other[0], ())) != 1
+                ):
+                    continue
+                if (
+                    len({g.sizes[b] for b in (own[0], other[0], line.arrays[2][0])}) == 1
+                    and conv.array(result)[1] == 0
+                    and conv.traits()[trait]
+                ):
+                    made.append((at, k, result))
+        if not made:
+            continue
+        at, k, result = max(made)
         conv = g.lines[at]
-        fold = Fold(conv, line, g.new_buffer(), g.new_buffer())
-        if any(p is not None and (p[0] not in g.dense or p[1]) for p in fold.given):
-            continue
-        conv.set_array("w", (fold.weight, 0))
-        conv.set_array("b", (fold.bias, 0))
-        conv.problem["activation"] = line.number("activation")
-        conv.set_array("y", line.array("y"))
-        g.lines[i] = None
-        g.writers[line.array("y")[0]] = [at]
-        folds.append(fold)
+        conv.problem["accumulate"] = 1
+        if operator == ADD_RELU:
+            conv.problem["activation"] = RELU
+        conv.onto = line.arrays[1 - k]
+        conv.set_array(result, line.arrays[2])
+        g.lines[i], g.lines[at] = conv, None
+        g.moved(conv, i)
     g.compact()
-    return folds
 
 
-def fuse(lines, temporary, kept, dense, count):
-    """(lines after every rewrite, folds): `kept` are buffers that must hold what they held, `dense` those of the model in C order, `count` all of them."""
-    graph = Graph(lines, temporary, kept, dense, count)
+def fuse(lines, temporary, kept, dense, sizes):
+    """(lines after every rewrite, folds): `kept` are buffers that must hold what they held, `dense` those of the model in C order; `sizes`: bytes of all."""
+    graph = Graph(lines, temporary, kept, dense, sizes)
     folds = fold_norms(graph)
-    for rewrite in (fuse_residual, fuse_relu, fuse_norm_gradient):
+    for rewrite in (fuse_residual, fuse_relu, fuse_norm_gradient, fuse_sum):
         rewrite(graph)
     return graph.lines, folds

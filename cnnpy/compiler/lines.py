@@ -57,21 +57,23 @@ def problem_dtype(name):
 
 
 class Line:
-    """One line. ``arrays``: a (buffer, offset) or None an array of the entry; buffers are numbers. ``problem`` has the struct's fields by name."""
+    """One line. ``arrays``: a (buffer, offset) or None an array of the entry; buffers are numbers. ``problem`` has the struct's fields by name.
+    ``onto``: the place to whose content the result is added and whose memory it takes, or None."""
 
-    __slots__ = ("arrays", "dtype", "entry", "problem", "work")
+    __slots__ = ("arrays", "dtype", "entry", "onto", "problem", "work")
 
     def __init__(self, entry, dtype, problem, arrays, work):
         self.entry: Entry = ENTRIES[entry] if isinstance(entry, (int, str)) else entry
         self.dtype = dtype
         self.problem = np.frombuffer(bytearray(problem), problem_dtype(self.entry.problem))[0:1] if isinstance(problem, bytes) else problem
         self.arrays = list(arrays)
+        self.onto = None
         self.work = work
 
     @property
     def reads(self):
         """The buffers that the line reads; those that an entry updates are among :attr:`writes`."""
-        return [a[0] for a in self.arrays[: self.entry.read] if a is not None]
+        return [a[0] for a in (*self.arrays[: self.entry.read], self.onto) if a is not None]
 
     @property
     def writes(self):
@@ -86,6 +88,10 @@ class Line:
     def number(self, name):
         """A field of the problem, an int, a float or a list."""
         return self.problem[name][0].tolist()
+
+    def traits(self):
+        """Of a convolution: (bytes of its packed weights or 0, whether its forward can add to a result, whether its input gradient can)."""
+        return _core.conv_traits(self.problem.tobytes(), self.dtype)
 
     def core(self):
         """The line as the core takes it."""

@@ -98,7 +98,7 @@ class CompiledModel(Compiled):
             return result
         names = {id(p): n for n, p in self.model.named_parameters()}
         try:
-            program = Program(trace, ["x", *(names[id(p)] for p in parameters), *(name for _, name in slots)])
+            program = Program(trace, ["x", *(names[id(p)] for p in parameters), *(name for _, name in slots)], packed=True)
         except MemoryError as error:
             self._fall_back(key, f"there is no memory for its program ({error})")
             return result

@@ -33,6 +33,9 @@ def in_place(lines, spans, sizes):
     """Buffers that take over the memory of an operand that dies where they are born: {buffer: operand's}."""
     over: dict = {}
     for i, line in enumerate(lines):
+        if line.onto is not None:
+            over[line.writes[0]] = line.onto[0]
+            continue
         names = IN_PLACE.get(line.entry.name)
         if names is None:
             continue

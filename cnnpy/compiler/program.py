@@ -10,6 +10,7 @@ from cnnpy import _core
 from cnnpy.compiler.describe import bytes_moved, describe, flops
 from cnnpy.compiler.fuse import fuse
 from cnnpy.compiler.plan import Plan
+from cnnpy.compiler.weights import pack_weights
 
 __all__ = ["Program"]
 
@@ -27,9 +28,11 @@ class Program:
     last : sequence of str
         Entries that are moved behind all others, in order: what changes the model's state.
     fused : bool
+    packed : bool
+        The arrays known from the start, but for the first, are constant until :meth:`refold`: convolutions read packed copies of their weights.
     """
 
-    def __init__(self, trace, names, last=(), fused=True):
+    def __init__(self, trace, names, last=(), fused=True, packed=False):
         self.known = trace.known
         self.names = list(names)
         temporary = set(range(trace.known, len(trace.owners)))
@@ -39,15 +42,18 @@ class Program:
         lines, self.folds = list(trace.lines), []
         if fused:
             dense = {b for b in range(trace.known) if trace.owners[b].flags.c_contiguous}
-            lines, self.folds = fuse(lines, temporary - constants, kept, dense, len(trace.owners))
+            lines, self.folds = fuse(lines, temporary - constants, kept, dense, trace.sizes)
         head = [line for line in lines if line.entry.name not in last]
         self.lines = head + [line for line in lines if line.entry.name in last]
         self.split = len(head)
-        sizes = dict(enumerate(trace.sizes))
-        self.sizes = sizes
+        self.sizes = sizes = dict(enumerate(trace.sizes))
         self.plan = Plan(self.lines, sizes, temporary - constants, kept)
-        made = {b: None for fold in self.folds for b in (fold.weight, fold.bias)}
-        constant = {b: trace.known + 1 + i for i, b in enumerate([*sorted(constants), *made])}
+        made = [b for fold in self.folds for b in (fold.weight, fold.bias)]
+        packs: list = []
+        self._packed: dict = {}
+        if packed:
+            packs, self._packed = pack_weights(self.lines, {*range(1, trace.known), *made}, len(trace.owners) + len(made))
+        constant = {b: trace.known + 1 + i for i, b in enumerate([*sorted(constants), *made, *self._packed])}
         self._arena = _arena(self.plan.bytes)
 
         def place(buffer, offset):
@@ -56,19 +62,27 @@ class Program:
             return (constant[buffer], offset) if buffer in constant else (ARENA, self.plan.offsets[buffer] + offset)
 
         rows = []
-        for line in self.lines:
+        for line in [*packs, *self.lines]:
             number, dtype, problem, arrays, work = line.core()
             rows.append((number, dtype, problem, tuple(None if a is None else place(*a) for a in arrays), work))
-        self._core, self._problems = _core.program_new(rows, trace.known + 1 + len(constant))
+        self._core, self._problems = _core.program_new(rows, trace.known + 1 + len(constant), len(packs))
         _core.program_bind(self._core, ARENA, self._arena)
         for buffer, source in constant.items():
-            if buffer not in made:
+            if buffer in self._packed:
+                _core.program_bind(self._core, source, _core.new_bytes(self._packed[buffer]))
+            elif buffer not in made:
                 _core.program_bind(self._core, source, trace.owners[buffer])
         self.bound = list(trace.owners[: trace.known])
         for i, array in enumerate(self.bound):
             _core.program_bind(self._core, 1 + i, array)
         self._folded = {b: constant[b] for b in made}
+        taken = {line.array("w")[0] for line in packs}
+        self._short = [self._folded[b] for b in made if b in taken]  # sources that are only read while weights are packed
         self.refold()
+        self._names: dict = {}
+        for fold in self.folds:
+            self._names |= {fold.weight: f"{self.names[fold.given[0][0]]} folded", fold.bias: "bias folded"}
+        self._names |= {line.array("packed")[0]: f"{self._name(*line.array('w'))} packed" for line in packs}
         self._views = {}
         for name, (buffer, offset, shape, strides, dtype) in self.places.items():
             if buffer >= trace.known and buffer not in constants:
@@ -78,7 +92,7 @@ class Program:
                 low = np.lib.array_utils.byte_bounds(owner)[0]
                 gap = owner.__array_interface__["data"][0] - low
                 self._views[name] = np.ndarray(shape, dtype, owner, offset - gap, strides) if gap == 0 else owner
-        offsets = np.cumsum([0, *(-(-line.entry.size // 16) * 16 for line in self.lines)])
+        offsets = np.cumsum([0, *(-(-line.entry.size // 16) * 16 for line in [*packs, *self.lines])])[len(packs) :]
         self._at = [int(o) for o in offsets]
 
     def view(self, name):
@@ -101,7 +115,7 @@ class Program:
         self.bound[i] = array
 
     def refold(self):
-        """Makes the folded weights anew from the arrays that the program is bound to."""
+        """Makes the folded and the packed weights anew from the arrays that the program is bound to."""
         for fold in self.folds:
             like = self.bound[fold.given[0][0]]
             weight, bias = fold.compute(lambda buffer: self.bound[buffer])
@@ -109,25 +123,28 @@ class Program:
             dense[...] = weight
             _core.program_bind(self._core, self._folded[fold.weight], dense)
             _core.program_bind(self._core, self._folded[fold.bias], np.ascontiguousarray(bias, like.dtype))
+        _core.program_prepare(self._core)
+        for source in self._short:
+            _core.program_bind(self._core, source, np.empty(1, np.uint8))
 
     def run(self, first=0, last=None, whole=False, seconds=None):
         _core.program_run(self._core, first, len(self.lines) if last is None else last, whole, seconds)
 
     def memory(self):
         """Bytes: ``arena`` (all intermediate results and gradients), ``unshared`` (the same without sharing), ``scratch``, ``known`` (model and inputs),
-        ``folded`` (weights that took over a batch norm)."""
+        ``folded`` (weights that took over a batch norm), ``packed`` (weights in the order in which convolutions read them)."""
         return {
             "arena": self.plan.bytes,
             "unshared": self.plan.apart,
             "scratch": _core.program_scratch(self._core),
             "known": sum(self.sizes[b] for b in range(self.known)),
-            "folded": sum(self.sizes[f.given[0][0]] for f in self.folds),
+            "folded": sum(self.sizes[f.given[0][0]] for f in self.folds if self._folded[f.weight] not in self._short),
+            "packed": sum(self._packed.values()),
         }
 
     def _name(self, buffer, offset):
-        for fold in self.folds:
-            if buffer in (fold.weight, fold.bias):
-                return f"{self.names[fold.given[0][0]]} folded" if buffer == fold.weight else "bias folded"
+        if buffer in self._names:
+            return self._names[buffer]
         if buffer < self.known:
             return self.names[buffer] + (f"+{offset}" if offset else "")
         return f"%{buffer - self.known}" + (f"+{offset}" if offset else "")

@@ -28,6 +28,8 @@ struct cnn_conv {
     int padding_mode;
     int activation;
     int algorithm;
+    int packed;     /* forward: w is what conv_pack made of the weights */
+    int accumulate; /* forward and input gradient: the result is added to what is there, before the activation; where the traits say so */
     int unused;
     long x[5], w[5], y[5];
 };

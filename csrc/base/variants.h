@@ -6,6 +6,7 @@
 
 #include "machine.h"
 #include "parallel.h"
+#include "problem.h"
 
 enum cnn_entry_number {
 #define CNN_ENTRY(name, problem, arrays) CNN_##name,
@@ -18,9 +19,17 @@ enum cnn_entry_number {
 typedef void cnn_entry(const void *problem, void *const *array, struct cnn_run *run);
 typedef size_t cnn_scratch(const void *problem, int workers);
 
+/* What the convolution of a problem can do beside computing: bytes of packed weights (0: it takes them only as they are), and whether
+ * its forward and its input gradient can add to what is there. */
+struct cnn_conv_traits {
+    size_t packed_bytes;
+    int forward_accumulates, input_accumulates;
+};
+
 struct cnn_variant {
     cnn_entry *entry[CNN_ENTRIES];
     cnn_scratch *scratch[CNN_ENTRIES];
+    struct cnn_conv_traits (*conv_traits)(const struct cnn_conv *problem);
 };
 
 enum cnn_dtype { CNN_F32, CNN_F64 };

@@ -47,7 +47,7 @@ struct field {
 #define MANY(s, field) {#s, #field, offsetof(struct s, field), TYPE_OF(((struct s *)0)->field[0]), (int)(sizeof ((struct s *)0)->field / sizeof ((struct s *)0)->field[0])}
 static const struct field fields[] = {
     ONE(cnn_conv, n), ONE(cnn_conv, c), ONE(cnn_conv, k), ONE(cnn_conv, groups), MANY(cnn_conv, in), MANY(cnn_conv, out), MANY(cnn_conv, window), MANY(cnn_conv, stride),
-    MANY(cnn_conv, dilation), MANY(cnn_conv, before), ONE(cnn_conv, padding_mode), ONE(cnn_conv, activation), ONE(cnn_conv, algorithm), MANY(cnn_conv, x), MANY(cnn_conv, w),
+    MANY(cnn_conv, dilation), MANY(cnn_conv, before), ONE(cnn_conv, padding_mode), ONE(cnn_conv, activation), ONE(cnn_conv, algorithm), ONE(cnn_conv, packed), ONE(cnn_conv, accumulate), MANY(cnn_conv, x), MANY(cnn_conv, w),
     MANY(cnn_conv, y),
     ONE(cnn_pad, n), ONE(cnn_pad, c), MANY(cnn_pad, in), MANY(cnn_pad, padded), MANY(cnn_pad, before),
     ONE(cnn_unfold, n), ONE(cnn_unfold, c), MANY(cnn_unfold, in), MANY(cnn_unfold, out), MANY(cnn_unfold, window),
@@ -91,4 +91,23 @@ static PyObject *program_entries(PyObject *module, PyObject *const *args, Py_ssi
     return result;
 }
 
-PyMethodDef entry_methods[] = {METHOD(program_entries, "-> what ops.def says of the entries, and the fields of their problems"), {NULL, NULL, 0, NULL}};
+/* conv_traits(problem, dtype) -> (bytes of packed weights or 0, whether the forward adds to its result, whether the input gradient does) */
+static PyObject *conv_traits(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    const struct frame f = {.function = "conv_traits"};
+    long dtype;
+    char *bytes;
+    Py_ssize_t size;
+    struct cnn_conv p;
+    if (expect_arguments(&f, n, 2) < 0 || PyBytes_AsStringAndSize(args[0], &bytes, &size) < 0 || read_long(&f, "dtype", args[1], 0, 1, &dtype) < 0)
+        return NULL;
+    if ((size_t)size != cnn_problem_sizes[CNN_conv_pack])
+        return refuse(&f, PyExc_ValueError, "problem has %zd bytes, expected %zu", size, cnn_problem_sizes[CNN_conv_pack]);
+    memcpy(&p, bytes, sizeof p);
+    const struct cnn_conv_traits traits = cnn_variant(dtype ? CNN_F64 : CNN_F32)->conv_traits(&p);
+    return Py_BuildValue("(nOO)", (Py_ssize_t)traits.packed_bytes, traits.forward_accumulates ? Py_True : Py_False, traits.input_accumulates ? Py_True : Py_False);
+}
+
+PyMethodDef entry_methods[] = {METHOD(conv_traits, "problem, dtype -> packed bytes, forward adds, input gradient adds"),
+                               METHOD(program_entries, "-> what ops.def says of the entries, and the fields of their problems"), {NULL, NULL, 0, NULL}};

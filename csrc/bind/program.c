@@ -12,6 +12,8 @@ struct place {
 };
 struct program {
     long count, sources, places;
+    long packs; /* lines at the start that run when weights changed, not with the others */
+    int packed_isa;
     struct cnn_line *lines;
     char *problems; /* those of all lines, one behind another */
     size_t problem_bytes;
@@ -113,13 +115,13 @@ static int fill_program(const struct frame *f, struct program *p, PyObject *line
     return 0;
 }
 
-/* program_new(lines, sources) -> program, its problems as bytes that may be changed; lines as record_end gives them, each array a (source, offset) */
+/* program_new(lines, sources, packs) -> program, its problems as bytes that may be changed; lines as record_end gives them, each array a (source, offset) */
 static PyObject *program_new(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
     const struct frame f = {.function = "program_new"};
-    long sources;
-    if (expect_arguments(&f, n, 2) < 0 || read_long(&f, "sources", args[1], 0, LARGEST_INT, &sources) < 0)
+    long sources, packs;
+    if (expect_arguments(&f, n, 3) < 0 || read_long(&f, "sources", args[1], 0, LARGEST_INT, &sources) < 0 || read_long(&f, "packs", args[2], 0, LARGEST_INT, &packs) < 0)
         return NULL;
     if (!PyList_CheckExact(args[0]))
         return refuse(&f, PyExc_TypeError, "lines is %.100s, expected a list", Py_TYPE(args[0])->tp_name);
@@ -129,7 +131,7 @@ static PyObject *program_new(PyObject *module, PyObject *const *args, Py_ssize_t
         PyMem_Free(p);
         return PyErr_NoMemory();
     }
-    p->count = PyList_GET_SIZE(args[0]), p->sources = sources;
+    p->count = PyList_GET_SIZE(args[0]), p->sources = sources, p->packs = packs < p->count ? packs : p->count;
     if (fill_program(&f, p, args[0]) < 0) {
         Py_DECREF(capsule);
         return NULL;
@@ -190,32 +192,15 @@ static int prepare_scratch(const struct frame *f, struct program *p, int workers
     return 0;
 }
 
-/* program_run(program, first, last, whole, seconds): runs lines first to last - 1; whole: Ctrl-C waits until they are done; seconds: None, or a
- * float64 array to which each line's time is added */
-static PyObject *program_run(PyObject *module, PyObject *const *args, Py_ssize_t n)
+static PyObject *run_lines(const struct frame *f, struct program *p, long first, long last, int whole, double *seconds)
 {
-    (void)module;
-    const struct frame f = {.function = "compiled program"};
-    struct program *p;
-    long first, last;
-    int whole;
-    if (expect_arguments(&f, n, 5) < 0 || !(p = as_program(&f, args[0])) || read_long(&f, "first", args[1], 0, p->count, &first) < 0 ||
-        read_long(&f, "last", args[2], first, p->count, &last) < 0 || read_bool(&f, "whole", args[3], &whole) < 0)
-        return NULL;
-    double *seconds = NULL;
-    if (args[4] != Py_None) {
-        if (!PyArray_Check(args[4]) || PyArray_TYPE((PyArrayObject *)args[4]) != NPY_DOUBLE || PyArray_SIZE((PyArrayObject *)args[4]) != p->count ||
-            !PyArray_ISCARRAY((PyArrayObject *)args[4]))
-            return refuse(&f, PyExc_TypeError, "seconds is not a float64 array of a value a line");
-        seconds = PyArray_DATA((PyArrayObject *)args[4]);
-    }
     for (long i = 0; i < p->sources; i++)
         if (!p->bound[i] && p->first[i] < p->first[i + 1])
-            return refuse(&f, PyExc_ValueError, "source %ld is not bound", i);
+            return refuse(f, PyExc_ValueError, "source %ld is not bound", i);
     if (p->running)
-        return refuse(&f, PyExc_RuntimeError, "the program is running in another thread");
+        return refuse(f, PyExc_RuntimeError, "the program is running in another thread");
     const int workers = cnn_num_threads();
-    if (prepare_scratch(&f, p, workers) < 0)
+    if (prepare_scratch(f, p, workers) < 0)
         return NULL;
     struct cnn_run run = {.workers = workers, .scratch = p->scratch};
     if (!whole) {
@@ -225,13 +210,49 @@ static PyObject *program_run(PyObject *module, PyObject *const *args, Py_ssize_t
     p->running = 1;
     const unsigned long state = cnn_float_enter();
     Py_BEGIN_ALLOW_THREADS
-    cnn_program_run(p->lines + first, last - first, &run, seconds ? seconds + first : NULL);
+    cnn_program_run(p->lines + first, last - first, &run, seconds);
     Py_END_ALLOW_THREADS
     cnn_float_leave(state);
     p->running = 0;
     if (run.stopped)
         return NULL;
     Py_RETURN_NONE;
+}
+
+/* program_run(program, first, last, whole, seconds): runs lines first to last - 1; whole: Ctrl-C waits until they are done; seconds: None, or a
+ * float64 array to which each line's time is added */
+static PyObject *program_run(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    const struct frame f = {.function = "compiled program"};
+    struct program *p;
+    long first, last;
+    int whole;
+    if (expect_arguments(&f, n, 5) < 0 || !(p = as_program(&f, args[0])) || read_long(&f, "first", args[1], 0, p->count - p->packs, &first) < 0 ||
+        read_long(&f, "last", args[2], first, p->count - p->packs, &last) < 0 || read_bool(&f, "whole", args[3], &whole) < 0)
+        return NULL;
+    if (p->packs && p->packed_isa != (int)cnn_chosen())
+        return refuse(&f, PyExc_RuntimeError, "its weights were packed for another instruction set; refresh() packs them anew");
+    double *seconds = NULL;
+    if (args[4] != Py_None) {
+        if (!PyArray_Check(args[4]) || PyArray_TYPE((PyArrayObject *)args[4]) != NPY_DOUBLE || PyArray_SIZE((PyArrayObject *)args[4]) != p->count - p->packs ||
+            !PyArray_ISCARRAY((PyArrayObject *)args[4]))
+            return refuse(&f, PyExc_TypeError, "seconds is not a float64 array of a value a line");
+        seconds = PyArray_DATA((PyArrayObject *)args[4]);
+    }
+    return run_lines(&f, p, p->packs + first, p->packs + last, whole, seconds ? seconds + first : NULL);
+}
+
+/* program_prepare(program): packs the weights that its other lines read packed */
+static PyObject *program_prepare(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    const struct frame f = {.function = "compiled program"};
+    struct program *p;
+    if (expect_arguments(&f, n, 1) < 0 || !(p = as_program(&f, args[0])))
+        return NULL;
+    p->packed_isa = (int)cnn_chosen();
+    return run_lines(&f, p, 0, p->packs, 1, NULL);
 }
 
 /* program_scratch(program) -> bytes of scratch that a run with the threads of now takes */
@@ -246,5 +267,5 @@ static PyObject *program_scratch(PyObject *module, PyObject *const *args, Py_ssi
 }
 
 PyMethodDef program_methods[] = {
-    METHOD(program_new, "lines, sources -> program, problems"), METHOD(program_bind, "program, source, array"),
-    METHOD(program_run, "program, first, last, whole, seconds"), METHOD(program_scratch, "program -> bytes"), {NULL, NULL, 0, NULL}};
+    METHOD(program_new, "lines, sources, packs -> program, problems"), METHOD(program_bind, "program, source, array"),
+    METHOD(program_prepare, "program"), METHOD(program_run, "program, first, last, whole, seconds"), METHOD(program_scratch, "program -> bytes"), {NULL, NULL, 0, NULL}};

@@ -16,6 +16,7 @@
 static struct product forward_product(const struct cnn_conv *p)
 {
     struct product q = {.groups = p->groups, .filters = p->k / p->groups, .activation = p->activation, .algorithm = p->algorithm};
+    q.packed = p->packed, q.accumulate = p->accumulate;
     q.in = FN(conv_windows)(p);
     for (int i = 0; i < 5; i++)
         q.y[i] = p->y[i], q.w[i] = p->w[i];
@@ -73,6 +74,40 @@ void FN(conv_forward)(const void *problem, void *const *array, struct cnn_run *r
     run_product(&q, x, w, b, y, run);
 }
 
+static int by_product(const struct cnn_conv *p) { return !FN(few_rows)(p) && !depthwise(p) && !FN(few_filters)(p); }
+
+/* Weights in the order in which conv_forward with `packed` set reads them, for calls of the same geometry: {packed_bytes} of them. */
+size_t FN(conv_pack_scratch)(const void *problem, int workers)
+{
+    const struct product q = forward_product(problem);
+    const int m = FN(winograd_tile)(&q);
+    return m ? FN(winograd_scratch)(&q, m, workers) : 0;
+}
+
+void FN(conv_pack)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    struct product q = forward_product(problem);
+    const int m = FN(winograd_tile)(&q);
+    q.packed = 0;
+    if (m)
+        FN(winograd_pack)(&q, m, array[0], array[1], run);
+    else
+        FN(product_pack)(&q, array[0], array[1], run);
+}
+
+struct cnn_conv_traits FN(conv_traits)(const struct cnn_conv *p)
+{
+    struct cnn_conv_traits traits = {0};
+    if (by_product(p)) {
+        const struct product q = forward_product(p);
+        const int m = FN(winograd_tile)(&q);
+        traits.packed_bytes = m ? FN(winograd_packed)(&q, m) : FN(product_packed)(&q);
+        traits.forward_accumulates = p->y[1] == 1;
+    }
+    traits.input_accumulates = !FN(few_rows)(p) && !depthwise(p) && !FN(few_channels)(p) && p->x[1] == 1;
+    return traits;
+}
+
 static long greatest_divisor(long a, long b)
 {
     while (b) {
@@ -115,6 +150,7 @@ static long all_phases(const struct cnn_conv *p) { return phases(p, 0) * phases(
 static struct product phase_product(const struct cnn_conv *p, long index, long *x_offset, long *w_offset)
 {
     struct product q = {.groups = p->groups, .filters = p->c / p->groups, .activation = p->activation, .algorithm = p->algorithm};
+    q.accumulate = p->accumulate;
     q.in = (struct windows){.images = p->n, .channels = p->k / p->groups, .mode = CNN_ZEROS};
     *x_offset = *w_offset = 0;
     for (int a = 2; a >= 0; a--) {
@@ -191,7 +227,7 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
             continue;
         if (taps_of(&q))
             run_product(&q, dy, w + w_offset, b, dx + x_offset, run);
-        else
+        else if (!p->accumulate)
             fill_cells(&q, b, dx + x_offset);
     }
 }

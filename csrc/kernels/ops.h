@@ -5,11 +5,14 @@
 #include "../base/parallel.h"
 #include "../base/problem.h"
 #include "../base/real.h"
+#include "../base/variants.h"
 
 #define CNN_ENTRY(name, problem, arrays)                                             \
     void FN(name)(const void *problem, void *const *array, struct cnn_run *run);     \
     size_t FN(name##_scratch)(const void *problem, int workers);
 #include "../ops.def"
 #undef CNN_ENTRY
+
+struct cnn_conv_traits FN(conv_traits)(const struct cnn_conv *problem);
 
 #endif

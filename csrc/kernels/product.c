@@ -3,6 +3,8 @@
 #include "../base/machine.h"
 #include "tile.h"
 
+#include <stdint.h>
+
 /* Everything that follows from the problem: how it is cut and where its scratch lies. */
 struct plan {
     const struct product *p;
@@ -51,9 +53,9 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     /* Packed weights take at most PACKED bytes: some panels, or some groups, at a time. */
     const long panel_bytes = max_long(1, s->panel_size * (long)sizeof(real)), most = max_long(1, PACKED / panel_bytes);
-    s->pack_late = s->boxes.total == 1;
-    s->pass_panels = p->groups > 1 || s->pack_late ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
-    s->pass_groups = s->pack_late ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
+    s->pack_late = s->boxes.total == 1 && !p->packed;
+    s->pass_panels = p->groups > 1 || s->pack_late || p->packed ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
+    s->pass_groups = s->pack_late || p->packed ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
     /* Boxes alone may be too few to keep every core busy: then several blocks share a box, each with some of the panels. */
     const long spatial = max_long(1, s->boxes.total * p->groups);
     const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
@@ -75,7 +77,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
 
     s->slice_bytes = s->pack_late ? aligned((size_t)(s->taps * chunk * TILE_WIDTH) * sizeof(real)) : 0;
     s->packed = (real *)scratch;
-    size_t bytes = s->pack_late ? 0 : aligned((size_t)(s->pass_groups * s->pass_panels * s->panel_size) * sizeof(real));
+    size_t bytes = s->pack_late || p->packed ? 0 : aligned((size_t)(s->pass_groups * s->pass_panels * s->panel_size) * sizeof(real));
     s->bias_packed = (real *)(scratch + bytes);
     bytes += aligned((size_t)(p->groups * s->panels * TILE_WIDTH) * sizeof(real));
     s->worker = scratch + bytes;
@@ -100,7 +102,7 @@ static void pack_panel(void *context, long block, int worker)
     const struct plan *s = context;
     const struct product *p = s->p;
     const long group = s->first_group + block / s->count, panel = s->first_panel + block % s->count, width = panel_width(p, panel);
-    for (long c0 = 0; !s->pack_late && c0 < p->in.channels; c0 += CHUNK)
+    for (long c0 = 0; !s->pack_late && !p->packed && c0 < p->in.channels; c0 += CHUNK)
         FN(pack_weights)(p, s->w, group, panel, c0, min_long(CHUNK, p->in.channels - c0),
                          packed_panel(s, group, panel) + c0 * s->taps * width);
     real *bias = s->bias_packed + (group * s->panels + panel) * TILE_WIDTH;
@@ -185,7 +187,7 @@ static void compute_block(void *context, long block, int worker)
             find_cells(s, &box, pitch, in, out);
         t.parts = find_taps(s, pitch, offset);
         t.depth = s->one_run ? channels * w->taps[2] : channels;
-        t.join = c0 ? CONTINUE : OVERWRITE;
+        t.join = c0 || p->accumulate ? CONTINUE : OVERWRITE;
         for (long panel = first; panel < last; panel++) {
             const long width = panel_width(p, panel), number = group * s->panels + panel;
             const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
@@ -210,6 +212,36 @@ static void compute_block(void *context, long block, int worker)
     }
 }
 
+size_t FN(product_packed)(const struct product *p)
+{
+    const struct windows *w = &p->in;
+    return (size_t)(p->groups * divide_up(p->filters, TILE_WIDTH) * w->taps[0] * w->taps[1] * w->taps[2] * w->channels * TILE_WIDTH) * sizeof(real);
+}
+
+struct packing {
+    const struct product *p;
+    const real *w;
+    real *to;
+    long panels, panel_size;
+};
+
+static void pack_block(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct packing *s = context;
+    const struct windows *w = &s->p->in;
+    const long panel = block % s->panels, width = panel_width(s->p, panel), taps = w->taps[0] * w->taps[1] * w->taps[2];
+    for (long c0 = 0; c0 < w->channels; c0 += CHUNK)
+        FN(pack_weights)(s->p, s->w, block / s->panels, panel, c0, min_long(CHUNK, w->channels - c0), s->to + block * s->panel_size + c0 * taps * width);
+}
+
+void FN(product_pack)(const struct product *p, const real *w, real *packed, struct cnn_run *run)
+{
+    struct packing s = {.p = p, .w = w, .to = packed, .panels = divide_up(p->filters, TILE_WIDTH)};
+    s.panel_size = p->in.taps[0] * p->in.taps[1] * p->in.taps[2] * p->in.channels * TILE_WIDTH;
+    cnn_parallel_for(run, p->groups * s.panels, (double)(p->groups * s.panels * s.panel_size), pack_block, &s);
+}
+
 size_t FN(product_scratch)(const struct product *p, int workers)
 {
     struct plan s;
@@ -221,12 +253,14 @@ void FN(product_run)(const struct product *p, const real *x, const real *w, cons
     struct plan s;
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.w = w, s.bias = bias, s.y = y;
+    if (p->packed)
+        s.packed = (real *)(uintptr_t)w; /* only read */
     for (s.first_group = 0; s.first_group < p->groups; s.first_group += s.pass_groups)
         for (s.first_panel = 0; s.first_panel < s.panels; s.first_panel += s.pass_panels) {
             s.groups = min_long(s.pass_groups, p->groups - s.first_group);
             s.count = min_long(s.pass_panels, s.panels - s.first_panel);
             const double weights = (double)(s.groups * s.count) * (double)s.panel_size;
-            cnn_parallel_for(run, s.groups * s.count, s.pack_late ? (double)(s.groups * p->filters) : weights, pack_panel, &s);
+            cnn_parallel_for(run, s.groups * s.count, s.pack_late || p->packed ? (double)(s.groups * p->filters) : weights, pack_panel, &s);
             cnn_parallel_for(run, s.boxes.total * s.slices * s.groups, weights * (double)(s.boxes.total * s.cells) / 50, compute_block, &s);
         }
 }

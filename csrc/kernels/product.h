@@ -19,6 +19,8 @@ struct product {
     long y[5], w[5];                /* strides: n, f, d, h, w of y; f, c, taps of w */
     int activation;
     int algorithm;                  /* enum cnn_algorithm: what the caller asked for */
+    int packed;                     /* w is what the pack function made of the weights */
+    int accumulate;                 /* the sums start from y; only where filters are neighbours in y */
 };
 
 /* Filters come in panels of TILE_WIDTH, the last one perhaps of LANES. */
@@ -32,6 +34,10 @@ void FN(pack_weights)(const struct product *p, const real *w, long group, long p
 
 /* A panel of a weight gradient, [tap][channel][width] (`taps_run` taps of a row beside each other in a row of the sums; NULL: zeros), to dw. */
 void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, const real *from, long taps_run, real *dw);
+
+/* Weights of all groups and panels in the order in which they are used, for any number of calls. */
+size_t FN(product_packed)(const struct product *p); /* bytes */
+void FN(product_pack)(const struct product *p, const real *w, real *packed, struct cnn_run *run);
 
 size_t FN(product_scratch)(const struct product *p, int workers);
 void FN(product_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);

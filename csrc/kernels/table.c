@@ -13,4 +13,5 @@ const struct cnn_variant FN(cnn_variant) = {
 #include "../ops.def"
 #undef CNN_ENTRY
     },
+    .conv_traits = FN(conv_traits),
 };

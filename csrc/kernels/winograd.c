@@ -16,6 +16,8 @@
 #include "transpose.h"
 #include "winograd_tiles.h"
 
+#include <stdint.h>
+
 enum { SLICE = 64 }; /* channels of U made at a time */
 
 struct plan {
@@ -68,7 +70,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     const size_t v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
     const size_t panel_bytes = aligned((size_t)(s->points * s->u_pitch) * sizeof(real));
     s->u = s->v = (real *)scratch;
-    const size_t bytes = s->whole_weights ? (size_t)s->panels * panel_bytes : v_bytes;
+    const size_t bytes = s->whole_weights ? (p->packed ? 0 : (size_t)s->panels * panel_bytes) : v_bytes;
     s->tile_bytes = aligned(FN(tiles_scratch)(&s->tiles));
     s->pack_bytes = aligned((size_t)(9 * SLICE * TILE_WIDTH) * sizeof(real));
     s->u_bytes = panel_bytes;
@@ -93,6 +95,12 @@ static struct mine memory_of(const struct plan *s, int worker)
     mine.v = (real *)next, next += s->v_bytes;
     mine.m = (real *)next;
     return mine;
+}
+
+/* Where packed weights hold channels from c0 on of a panel, [tap][channel][width]: reals from their start. */
+static long packed_slice(const struct plan *s, long panel, long c0)
+{
+    return 9 * (panel * s->channels * TILE_WIDTH + c0 * panel_width(s->p, panel));
 }
 
 /* G g G' of one vector of filters: g[tap] rows of `width` reals `step` apart. */
@@ -120,7 +128,13 @@ ALWAYS_INLINE void weight_vector(const int m, const real *g, long step, real *to
 static void make_weights(const struct plan *s, long panel, long c0, long channels, real *packed, real *to)
 {
     const long width = panel_width(s->p, panel);
-    FN(pack_weights)(s->p, s->w, 0, panel, c0, channels, packed);
+    if (s->p->packed) {
+        packed = (real *)(uintptr_t)s->w + packed_slice(s, panel, c0); /* only read */
+        const real *next = packed + 9 * channels * width; /* the next slice is on its way while this one is used */
+        for (long i = 0; i < min_long(9 * channels * width, 9 * SLICE * TILE_WIDTH); i += 64 / (long)sizeof(real))
+            __builtin_prefetch(next + i, 0, 2);
+    } else
+        FN(pack_weights)(s->p, s->w, 0, panel, c0, channels, packed);
     for (long i = 0; i < channels * width; i += LANES)
         if (s->m == 2)
             weight_vector(2, packed + i, channels * width, to + i, s->u_pitch);
@@ -152,8 +166,8 @@ static void multiply(const struct plan *s, const real *v, long tiles, long c0, l
         }
 }
 
-/* A' M A + bias, activation, of one tile and vector of filters: y[row * m + column]. */
-ALWAYS_INLINE void output_vector(const int m, const real *from, long point_pitch, vec bias, int activation, vec *y)
+/* A' M A + bias, of one tile and vector of filters: y[row * m + column]. */
+ALWAYS_INLINE void output_vector(const int m, const real *from, long point_pitch, vec bias, vec *y)
 {
     const int n = m + 2;
     vec half[4][MOST_POINTS];
@@ -168,10 +182,8 @@ ALWAYS_INLINE void output_vector(const int m, const real *from, long point_pitch
     UNROLL for (int i = 0; i < m; i++) {
         vec v[4];
         output_points(m, half[i], v);
-        UNROLL for (int j = 0; j < m; j++) {
-            v[j] = v[j] + bias;
-            y[i * m + j] = activation == CNN_RELU ? vec_select(v[j] < 0, (vec){0}, v[j]) : v[j];
-        }
+        UNROLL for (int j = 0; j < m; j++)
+            y[i * m + j] = v[j] + bias;
     }
 }
 
@@ -219,9 +231,16 @@ static void store(const struct plan *s, long first, long count, long panel, cons
             real *y = s->y + at.image * p->y[0] + filter * p->y[1] + at.plane * p->y[2] + at.row * p->y[3] + at.column * p->y[4];
             vec block[16];
             if (s->m == 2)
-                output_vector(2, m + i * width + v, s->m_pitch, bias, p->activation, block);
+                output_vector(2, m + i * width + v, s->m_pitch, bias, block);
             else
-                output_vector(4, m + i * width + v, s->m_pitch, bias, p->activation, block);
+                output_vector(4, m + i * width + v, s->m_pitch, bias, block);
+            if (p->accumulate)
+                for (long h = 0; h < rows; h++)
+                    for (long j = 0; j < columns; j++)
+                        block[h * s->m + j] = vec_get(y + h * p->y[3] + j * p->y[4], valid) + block[h * s->m + j];
+            if (p->activation == CNN_RELU)
+                for (long h = 0; h < s->m * s->m; h++)
+                    block[h] = vec_select(block[h] < 0, (vec){0}, block[h]);
             if (p->y[1] == 1 && valid == LANES)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
@@ -281,6 +300,29 @@ static void slice_block(void *context, long block, int worker)
     store(s, s->first + first, count, panel, mine.m);
 }
 
+size_t FN(winograd_packed)(const struct product *p, int m)
+{
+    struct plan s;
+    make_plan(&s, p, m, 1, NULL);
+    return s.whole_weights ? (size_t)s.panels * s.u_bytes : (size_t)(9 * s.panels * s.channels * TILE_WIDTH) * sizeof(real);
+}
+
+static void pack_panel(void *context, long panel, int worker)
+{
+    (void)worker;
+    const struct plan *s = context;
+    for (long c0 = 0; c0 < s->channels; c0 += SLICE)
+        FN(pack_weights)(s->p, s->w, 0, panel, c0, min_long(SLICE, s->channels - c0), s->u + packed_slice(s, panel, c0));
+}
+
+void FN(winograd_pack)(const struct product *p, int m, const real *w, real *packed, struct cnn_run *run)
+{
+    struct plan s;
+    make_plan(&s, p, m, run->workers, run->scratch);
+    s.w = w, s.u = packed;
+    cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), s.whole_weights ? prepare_panel : pack_panel, &s);
+}
+
 size_t FN(winograd_scratch)(const struct product *p, int m, int workers)
 {
     struct plan s;
@@ -292,9 +334,12 @@ void FN(winograd_run)(const struct product *p, int m, const real *x, const real 
     struct plan s;
     make_plan(&s, p, m, run->workers, run->scratch);
     s.x = x, s.w = w, s.bias = bias, s.y = y;
+    if (p->packed && s.whole_weights)
+        s.u = (real *)(uintptr_t)w; /* only read */
     const double tile_work = (double)(s.points * s.channels) * (double)(s.panels * TILE_WIDTH) / 25; /* nanoseconds */
     if (s.whole_weights) {
-        cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), prepare_panel, &s);
+        if (!p->packed)
+            cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), prepare_panel, &s);
         cnn_parallel_for(run, s.parts, tile_work * (double)s.tiles.count, whole_block, &s);
         return;
     }

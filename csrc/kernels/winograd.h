@@ -12,6 +12,10 @@ int FN(winograd_weight_tile)(const struct cnn_conv *p);
 /* Whether the algorithm knows this geometry at all. */
 int FN(winograd_fits)(const struct windows *w, long groups);
 
+/* Weights for any number of calls: transformed where they fit the cache, else in the order in which they are transformed. */
+size_t FN(winograd_packed)(const struct product *p, int m); /* bytes */
+void FN(winograd_pack)(const struct product *p, int m, const real *w, real *packed, struct cnn_run *run);
+
 size_t FN(winograd_scratch)(const struct product *p, int m, int workers);
 void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
 
