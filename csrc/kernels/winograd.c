@@ -55,7 +55,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     s->whole_weights = fit >= least && whole <= l3 / 4 && s->tiles.count >= 8 * least;
     if (s->whole_weights) {
         s->group = s->tiles.count;
-        s->part = min_long(fit / TILE_ROWS * TILE_ROWS, 4 * TILE_ROWS);
+        s->part = min_long(fit / TILE_ROWS * TILE_ROWS, (s->channels < 32 ? 2 : 4) * TILE_ROWS);
     } else {
         const long most = max_long(TILE_ROWS, (long)(l3 / 4 / (double)(s->points * s->pitch)));
         const long groups = divide_up(s->tiles.count, most);
@@ -142,28 +142,80 @@ static void make_weights(const struct plan *s, long panel, long c0, long channel
             weight_vector(4, packed + i, channels * width, to + i, s->u_pitch);
 }
 
-/* The rounding error of a short sum over channels weighs most, because the way back enlarges it: then the sum is two halves. */
-static long terms_at_once(const struct plan *s, long channels) { return s->channels < 32 ? divide_up(channels, 2) : channels; }
+/* The rounding error of a short sum over channels weighs most, because the way back enlarges it: then the sum is two halves, side by side
+ * in registers. `rows` tiles of a point, `vectors` of filters; both are constants at every call. */
+ALWAYS_INLINE void short_rows(const real *v, const int rows, long pitch, long channels, const real *u, const int vectors, real *m)
+{
+    const long half = divide_up(channels, 2);
+    vec low[3][TILE_VECTORS], high[3][TILE_VECTORS];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            low[i][j] = high[i][j] = (vec){0};
+    const real *other = u + half * vectors * LANES;
+    for (long c = 0; c < channels - half; c++, v++, u += vectors * LANES, other += vectors * LANES) {
+        vec b[TILE_VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++)
+            b[j] = vec_load(u + j * LANES);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vec a = vec_fill(v[i * pitch]);
+            UNROLL for (int j = 0; j < vectors; j++)
+                low[i][j] = vec_madd(a, b[j], low[i][j]);
+        }
+        RELOAD;
+        UNROLL for (int j = 0; j < vectors; j++)
+            b[j] = vec_load(other + j * LANES);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vec a = vec_fill(v[i * pitch + half]);
+            UNROLL for (int j = 0; j < vectors; j++)
+                high[i][j] = vec_madd(a, b[j], high[i][j]);
+        }
+        RELOAD;
+    }
+    if (channels % 2)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const vec a = vec_load(u + j * LANES);
+            UNROLL for (int i = 0; i < rows; i++)
+                low[i][j] = vec_madd(vec_fill(v[i * pitch]), a, low[i][j]);
+        }
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < vectors; j++)
+            vec_store(m + (i * vectors + j) * LANES, low[i][j] + high[i][j]);
+}
+
+ALWAYS_INLINE void short_product(const struct plan *s, const real *v, long tiles, long channels, const real *u, const int vectors, real *m)
+{
+    for (long point = 0; point < s->points; point++, v += s->v_pitch, u += s->u_pitch, m += s->m_pitch) {
+        long i = 0;
+        for (; i + 3 <= tiles; i += 3)
+            short_rows(v + i * s->pitch, 3, s->pitch, channels, u, vectors, m + i * vectors * LANES);
+        for (; i < tiles; i++)
+            short_rows(v + i * s->pitch, 1, s->pitch, channels, u, vectors, m + i * vectors * LANES);
+    }
+}
 
 static void multiply(const struct plan *s, const real *v, long tiles, long c0, long channels, const real *u, long width, real *m)
 {
-    const long zero = 0, some = terms_at_once(s, channels);
+    if (s->channels < 32) {
+        if (width == LANES)
+            short_product(s, v, tiles, channels, u, 1, m);
+        else
+            short_product(s, v, tiles, channels, u, 2, m);
+        return;
+    }
+    const long zero = 0;
     const struct cut cut = cut_rows(tiles);
-    struct tile t = {.parts = 1, .offset = &zero, .valid = width};
-    for (long point = 0; point < s->points; point++, v += s->v_pitch, u += s->u_pitch, m += s->m_pitch)
+    struct tile t = {.parts = 1, .depth = channels, .offset = &zero, .valid = width, .join = c0 ? CONTINUE : OVERWRITE};
+    for (long point = 0; point < s->points; point++, v += s->v_pitch, u += s->u_pitch, m += s->m_pitch) {
+        t.b = u;
         for (long i = 0; i < cut.tiles; i++) {
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
-            for (long r = 0; r < height; r++)
+            for (long r = 0; r < height; r++) {
                 t.c[r] = m + (begin + r) * width;
-            for (long c = 0; c < channels; c += some) {
-                t.depth = min_long(some, channels - c);
-                t.b = u + c * width;
-                t.join = c0 + c == 0 ? OVERWRITE : c ? ADD : CONTINUE;
-                for (long r = 0; r < height; r++)
-                    t.a[r] = v + (begin + r) * s->pitch + c0 + c;
-                FN(tile_rows)(height, (int)(width / LANES))(&t);
+                t.a[r] = v + (begin + r) * s->pitch + c0;
             }
+            FN(tile_rows)(height, (int)(width / LANES))(&t);
         }
+    }
 }
 
 /* A' M A + bias, of one tile and vector of filters: y[row * m + column]. */
