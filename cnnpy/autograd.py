@@ -142,21 +142,19 @@ class _Node:
     __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "retained", "template", "versions")
 
     def __init__(self, op, inputs, names, arrays, options, cache):
+        self.inputs = None
         self.op = op
-        self.inputs = inputs
         self.names = names
         self.arrays = arrays
         self.options = options
         self.cache = cache
         self.number = next(_order)
         self.retained = None
-        self.versions = versions = []
-        for t in inputs:
+        self.versions = [0 if t is None else t._version for t in inputs]
+        for t in inputs:  # nothing here needs memory: all of them are pinned, and released again, or none
             if t is not None:
                 t._pins += 1
-                versions.append(t._version)
-            else:
-                versions.append(0)
+        self.inputs = inputs
 
     def release(self):
         for t in self.inputs or ():

@@ -86,12 +86,12 @@ class Program:
         self._views = {}
         for name, (buffer, offset, shape, strides, dtype) in self.places.items():
             if buffer >= trace.known and buffer not in constants:
-                self._views[name] = np.ndarray(shape, dtype, self._arena, self.plan.offsets[buffer] + offset, strides)
+                self._views[name] = _view(shape, dtype, self._arena, self.plan.offsets[buffer] + offset, strides)
             else:
                 owner = trace.owners[buffer]
                 low = np.lib.array_utils.byte_bounds(owner)[0]
                 gap = owner.__array_interface__["data"][0] - low
-                self._views[name] = np.ndarray(shape, dtype, owner, offset - gap, strides) if gap == 0 else owner
+                self._views[name] = _view(shape, dtype, owner, offset - gap, strides) if gap == 0 else owner
         offsets = np.cumsum([0, *(-(-line.entry.size // 16) * 16 for line in [*packs, *self.lines])])[len(packs) :]
         self._at = [int(o) for o in offsets]
 
@@ -104,7 +104,7 @@ class Program:
         from cnnpy.compiler.lines import problem_dtype
 
         dtype = problem_dtype(self.lines[first].entry.problem)
-        return np.ndarray((count,), dtype, self._problems, self._at[first], (self._at[first + 1] - self._at[first],))
+        return _view((count,), dtype, self._problems, self._at[first], (self._at[first + 1] - self._at[first],))
 
     def bind(self, i, array):
         """Takes another array of the same shape, strides and dtype in the place of known array `i`."""
@@ -235,3 +235,11 @@ def _arena(nbytes):
     """Bytes of the core's large buffers, after those that eager calls left over went back to the system."""
     _core.trim_memory()
     return _core.new_bytes(max(64, nbytes))
+
+
+def _view(shape, dtype, owner, offset, strides):
+    """An array inside another one. Without memory NumPy may give one that cannot be written, and say nothing."""
+    array = np.ndarray(shape, dtype, owner, offset, strides)
+    if owner.flags.writeable and not array.flags.writeable:
+        raise MemoryError("compiled program: no memory for its views")
+    return array

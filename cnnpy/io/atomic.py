@@ -48,6 +48,15 @@ def atomic_write(path, chunks):
         With the path; the old file is unchanged.
     """
     path = os.path.realpath(path)
+    try:
+        _replace(path, chunks)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
+
+
+def _replace(path, chunks):
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
@@ -63,11 +72,9 @@ def atomic_write(path, chunks):
             raise OSError(f"{path}: {os.fstat(descriptor).st_size} bytes were written, expected {size}")
         _sync(descriptor)
         os.rename(temporary, path)
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = path
         raise
     finally:
         os.close(descriptor)

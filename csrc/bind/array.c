@@ -113,7 +113,7 @@ static PyObject *binary(PyObject *module, PyObject *const *args, Py_ssize_t n)
     npy_intp shape[NPY_MAXDIMS];
     int fits = rank <= 8;
     for (int i = 0; fits && i < rank; i++) {
-        const npy_intp m = i < rank - ra ? 1 : PyArray_DIM(a, i - (rank - ra)), k = i < rank - rb ? 1 : PyArray_DIM(b, i - (rank - rb));
+        const npy_intp m = !a || i < rank - ra ? 1 : PyArray_DIM(a, i - (rank - ra)), k = !b || i < rank - rb ? 1 : PyArray_DIM(b, i - (rank - rb));
         fits = m == k || m == 1 || k == 1;
         shape[i] = m == 1 ? k : m;
     }

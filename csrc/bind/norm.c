@@ -185,6 +185,7 @@ static PyObject *batch_norm_forward(PyObject *module, PyObject *const *args, Py_
             return frame_return(&f, NULL);
     } else if (in_order(&f, &mean) < 0 || in_order(&f, &variance) < 0)
         return frame_return(&f, NULL);
+    is_given(mean), is_given(variance);
     void *const arrays[] = {PyArray_DATA(s.x), s.weight ? PyArray_DATA(s.weight) : NULL, s.bias ? PyArray_DATA(s.bias) : NULL, PyArray_DATA(mean), PyArray_DATA(variance),
                             NULL, PyArray_DATA(y)};
     if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_channel_norm_forward, &s.p, arrays, work_of(&s.p)) < 0)
@@ -243,6 +244,7 @@ static PyObject *batch_norm_backward(PyObject *module, PyObject *const *args, Py
         (needs & 1 && !(dx = new_result(&f, PyArray_NDIM(s.x), PyArray_DIMS(s.x), is_channels_last(s.x)))) ||
         (needs & 2 && s.weight && !(dw = new_result(&f, 1, &channels, 0))) || (needs & 4 && s.bias && !(db = new_result(&f, 1, &channels, 0))))
         return frame_return(&f, NULL);
+    is_given(mean), is_given(variance);
     void *const arrays[] = {PyArray_DATA(s.dy), PyArray_DATA(s.x), s.weight ? PyArray_DATA(s.weight) : NULL, PyArray_DATA(mean), PyArray_DATA(variance),
                             s.bias ? PyArray_DATA(s.bias) : NULL, NULL, dx ? PyArray_DATA(dx) : NULL, dw ? PyArray_DATA(dw) : NULL, db ? PyArray_DATA(db) : NULL, NULL};
     if (s.p.c > 0 && run_entry(&f, CNN_channel_norm_backward, &s.p, arrays, work_of(&s.p) * 2) < 0)

@@ -133,6 +133,7 @@ static int read_loss(struct frame *f, PyObject *const *args, struct loss *l, PyO
         return -1;
     }
     if (l->p.probabilities) {
+        is_given(target);
         if (PyArray_NDIM(target) != rank || !PyArray_CompareLists(PyArray_DIMS(target), PyArray_DIMS(x), rank)) {
             refuse(f, PyExc_ValueError, "target has shape %s, expected %s, probabilities like logits, or integer classes", shape_text(target), shape_text(x));
             return -1;
