@@ -1,0 +1,142 @@
+"""The figures of reliability, measured: ``python -m tests.reliability quick|full|long [F3 F17 ...]``, and ``report``.
+
+A figure is a set of tests and what they count. Each run prints it, and keeps figure, value, date and machine in ``results.json``; ``report`` writes
+the last result of every figure into ``tests/RELIABILITY.md``: those that failed, and those that were never run, too.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULTS = HERE / "results.json"
+R = "tests/reliability"
+
+# figure: (promise and target, tests or None, lines of their output that hold the count, what is missing)
+FIGURES = {
+    "F1": ("exact agreement with the naive loops: 0 differing bits", [f"{R}/test_exact.py", f"{R}/test_grid.py"], r"grid: .*", ""),
+    "F2": ("rounding error within the derived bounds, functions within 4 ulp", [f"{R}/test_special_values.py", f"{R}/test_exact.py", "tests/functional/test_winograd.py"], r"ulp.*|all floats.*", ""),
+    "F3": ("gradients equal central differences below 1e-7; adjoint exact on whole numbers", [f"{R}/test_gradients.py"], None, ""),
+    "F4": ("ONNX node vectors", None, None, "the vectors are not extracted; exported and imported models are compared with onnxruntime instead (tests/io/test_onnx.py)"),
+    "F5": ("random property examples under sanitizers: 0 reports, 0 suppressions", ["tests/compiler"], None, "the whole suite runs under the sanitizers in .ci/run; there is no libFuzzer target"),
+    "F6": ("bad arguments: the right class, naming the argument", [f"{R}/test_arguments.py"], None, ""),
+    "F7": ("C coverage: lines 100 %, branches 95 %", None, None, "not measured"),
+    "F8": ("Python coverage: lines 99 %, branches 97 %", None, None, "not measured"),
+    "F9": ("mutants killed: C 85 %, Python 90 %", None, None, "not measured; detectors have planted faults"),
+    "F10": ("every allocation fails in turn: MemoryError, nothing changed, nothing lost", [f"{R}/test_faults.py"], r"faults: .*", ""),
+    "F11": ("no byte, block or reference is left by a call or an error", [f"{R}/test_leaks.py"], None, ""),
+    "F12": ("same bits for any number of threads", [f"{R}/test_bits.py"], None, ""),
+    "F13": ("no data race in the pool", [f"{R}/test_pool.py"], None, "the pool alone; the kernels write disjoint blocks by construction and have no driver of their own"),
+    "F14": ("kill -9 while saving: 0 torn, 0 acknowledged lost", [f"{R}/test_kill.py"], r"kill.*", ""),
+    "F15": ("states after a power loss: the old or the new file", [f"{R}/test_power_loss.py"], r"power loss: .*", ""),
+    "F16": ("every system call of a save fails: the old file whole, the path named", [f"{R}/test_faults.py::test_every_system_call_of_a_save"], None, ""),
+    "F17": ("malformed files: one ValueError, no hang", ["tests/io", "tests/data"], r"\d+ mutants.*", "ONNX, safetensors, .pth, IDX and CIFAR by mutation in Python; no C fuzzer"),
+    "F18": ("killed and resumed: the weights of an unbroken run, to the bit", [f"{R}/test_kill.py::test_killed_and_resumed"], r"resumed.*", ""),
+    "F19": ("fork after and during use: no hang", [f"{R}/test_bits.py::test_a_hundred_forked_children_finish", f"{R}/test_bits.py::test_multiprocessing"], None, ""),
+    "F20": ("8 Python threads: no wrong result", [f"{R}/test_bits.py::test_python_threads"], None, "seconds, not the hour of the long tier"),
+    "F21": ("Ctrl-C within 0.5 s, state before or after a step", [f"{R}/test_signals.py", "tests/compiler/test_whole_or_not.py"], None, ""),
+    "F22": ("more than 2^31 elements: the right answer", [f"{R}/test_large.py"], r"large: .*", "real arrays in the long tier only"),
+    "F23": ("the floating-point state of the process stays, ours does not follow it", [f"{R}/test_special_values.py::test_flush_to_zero_of_others_does_not_reach_us"], None, ""),
+    "F24": ("NaN, infinities, subnormals, -0", [f"{R}/test_special_values.py"], None, ""),
+    "F25": ("an MPI rank raises, is killed, is stopped: all end", ["tests/test_dist.py"], None, ""),
+    "F26": ("lines of tests, tests, run time", None, None, ""),
+}  # fmt: skip
+
+
+def processor():
+    try:
+        return re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        return platform.processor() or platform.machine()
+
+
+def commit():
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "-"
+
+
+def lines_of(pattern):
+    return sum(len(p.read_text(errors="replace").splitlines()) for p in ROOT.glob(pattern))
+
+
+def measure(name, tier):
+    """The result of a figure: a dict with verdict, value and where it came from."""
+    _, tests, pattern, missing = FIGURES[name]
+    row = {"tier": tier, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit(), "cpu": processor()}
+    if name == "F26":
+        tests_, c, python = lines_of("tests/**/*.py"), lines_of("csrc/**/*.[ch]"), lines_of("cnnpy/**/*.py")
+        return row | {"verdict": "PASS", "value": f"{tests_:,} lines of tests for {c:,} of C and {python:,} of Python", "seconds": 0}
+    if tests is None:
+        return row | {"verdict": "NOT RUN", "value": missing, "seconds": 0}
+    absent = [t for t in tests if not (ROOT / t.split("::")[0]).exists()]
+    if absent:
+        return row | {"verdict": "NOT RUN", "value": f"{', '.join(absent)} is not written", "seconds": 0}
+    begin = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "CNNPY_TIER": tier})
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
+    counts = [m[0].lstrip(".") for m in re.finditer(pattern, done.stdout)] if pattern else []
+    value = "; ".join([*dict.fromkeys(counts), re.sub(r" in [\d.]+s.*", "", last)])
+    verdict = "PASS" if done.returncode == 0 and "passed" in last else "FAIL"
+    if done.returncode:
+        print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
+    return row | {"verdict": verdict, "value": value[:300], "seconds": round(time.monotonic() - begin)}
+
+
+def report(results):
+    text = [
+        "# Reliability: the figures",
+        "",
+        "What the project promises, and what was measured last. Made by `python -m tests.reliability report`; a figure is measured by",
+        "`python -m tests.reliability quick|full|long F10`. `quick` is what `pytest` does, `full` what CI adds, `long` takes hours.",
+        "Detectors are tried on planted faults in the same tests: an over-read, a leak, a wrong gradient, a careless allocation, a file that executes.",
+        "Random tests are seeded by their names. Nothing is suppressed in the sanitizers' and the analyzer's reports.",
+        "",
+        "| | promise and target | result | value | tier | date, commit | not covered |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (title, *_, missing) in FIGURES.items():
+        row = results.get(name)
+        if row is None:
+            text.append(f"| {name} | {title} | NEVER RUN | | | | {missing} |")
+            continue
+        value = row["value"] if row["verdict"] != "NOT RUN" else ""
+        text.append(
+            f"| {name} | {title} | {row['verdict']} | {value.replace('|', '/')} ({row['seconds']} s) | {row['tier']} | {row['date']}, {row['commit']} | {missing} |"
+        )
+    machines = sorted({row["cpu"] for row in results.values()})
+    text += ["", f"Machine: {'; '.join(machines)}.", ""]
+    (ROOT / "tests/RELIABILITY.md").write_text("\n".join(text))
+
+
+def main(arguments):
+    if not arguments or arguments[0] not in ("quick", "full", "long", "report"):
+        print(__doc__.splitlines()[0], file=sys.stderr)
+        return 2
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    failed = 0
+    if arguments[0] != "report":
+        names = arguments[1:] or list(FIGURES)
+        unknown = [n for n in names if n not in FIGURES]
+        if unknown:
+            print(f"unknown figure {unknown[0]}, expected F1 to F26", file=sys.stderr)
+            return 2
+        for name in names:
+            row = measure(name, arguments[0])
+            failed += row["verdict"] == "FAIL"
+            results[name] = row
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            print(f"{name:4} {row['verdict']:8} {row['seconds']:5} s  {row['value']}", flush=True)
+    report(results)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
