@@ -142,7 +142,7 @@ class _Node:
     __slots__ = ("arrays", "cache", "inputs", "names", "number", "op", "options", "outputs", "retained", "template", "versions")
 
     def __init__(self, op, inputs, names, arrays, options, cache):
-        self.inputs = None
+        self.inputs: Any = None
         self.op = op
         self.names = names
         self.arrays = arrays

@@ -23,22 +23,20 @@ def _naive(x, w):
 def _variants(rng):
     """Names of the instruction sets whose convolution of whole numbers is not exact."""
     import cnnpy
-    from cnnpy import _core
     from cnnpy import functional as F
+    from cnnpy.functional.runtime import config, instruction_set
 
     x, w = rng.integers(-4, 5, (2, 9, 11, 13)), rng.integers(-4, 5, (10, 9, 3, 3))
     right = _naive(x, w)
-    before, precision = _core.configuration()["isa"], cnnpy.precision()
-    wrong = []
+    precision, wrong = cnnpy.precision(), []
     try:
         cnnpy.set_precision("strict")
-        for isa in _core.configuration()["supported"]:
-            _core.choose_isa(isa)
-            for dtype in (np.float32, np.float64):
-                if not np.array_equal(F.conv2d(x.astype(dtype), w.astype(dtype), padding=1), right):
-                    wrong.append(f"{isa} {np.dtype(dtype).name}")
+        for isa in config()["supported"]:
+            with instruction_set(isa):
+                for dtype in (np.float32, np.float64):
+                    if not np.array_equal(F.conv2d(x.astype(dtype), w.astype(dtype), padding=1), right):
+                        wrong.append(f"{isa} {np.dtype(dtype).name}")
     finally:
-        _core.choose_isa(before)
         cnnpy.set_precision(precision)
     return wrong
 

@@ -125,3 +125,14 @@ def _from_environment():
 
 
 _from_environment()
+
+
+@contextlib.contextmanager
+def instruction_set(name):
+    """Inside the block every call runs the kernels of that instruction set: one of ``config()["supported"]``."""
+    before = _core.configuration()["isa"]
+    _core.choose_isa(name)
+    try:
+        yield
+    finally:
+        _core.choose_isa(before)

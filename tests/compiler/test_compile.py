@@ -499,3 +499,98 @@ def test_weights_in_another_memory_order_are_not_folded():
     for _ in range(2):
         np.testing.assert_allclose(predict(x), model(x)._data, rtol=1e-5, atol=1e-6)
     assert predict.program.folds == []
+
+
+def entries(program):
+    return [line.entry.name for line in program.lines]
+
+
+CONVOLUTIONS = {
+    "wide": lambda: nn.Conv2d(40, 70, 3, padding=1, rng=0),
+    "pointwise": lambda: nn.Conv2d(40, 70, 1, rng=0),
+    "grouped": lambda: nn.Conv2d(40, 60, 3, groups=4, stride=2, rng=0),
+    "many channels": lambda: nn.Sequential(nn.Conv2d(40, 520, 1, rng=0), nn.Conv2d(520, 33, 3, padding=1, rng=1)),
+    "depthwise": lambda: nn.Conv2d(40, 40, 3, groups=40, rng=0),
+    "few filters": lambda: nn.Conv2d(40, 2, 3, rng=0),
+}
+
+
+@pytest.mark.parametrize("order", ["C", "channels-last"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_packed_weights(name, order, isa):
+    """Packed weights give the bits that weights as they are give, and follow a refresh."""
+    model = CONVOLUTIONS[name]()
+    predict = cnnpy.compile(model)
+    for n, size in ((1, 9), (3, 30)):
+        x = RNG(n).standard_normal((n, 40, size, size)).astype(np.float32)
+        with cnnpy.no_grad():
+            right = model(F.channels_last(x) if order == "channels-last" else x)._data
+        for _ in range(3):
+            np.testing.assert_array_equal(predict(x), right)
+    taken = [line.array("w")[0] in predict.program._packed for line in predict.program.lines if line.entry.name == "conv_forward"]
+    assert all(taken) == (name not in ("depthwise", "few filters")) and (predict.memory()["packed"] > 0) == any(taken)
+    for p in model.parameters():
+        p.data = p.data * 2
+    predict.refresh()
+    with cnnpy.no_grad():
+        np.testing.assert_array_equal(predict(x), model(x)._data)
+
+
+def test_weights_packed_for_another_instruction_set_are_refused():
+    supported = cnnpy._core.configuration()["supported"]
+    if len(supported) < 2:
+        pytest.skip("this machine has one instruction set")
+    predict, x = cnnpy.compile(nn.Conv2d(16, 16, 3, rng=0)), np.ones((1, 16, 8, 8), np.float32)
+    right = predict(x)
+    from cnnpy.functional.runtime import instruction_set
+
+    with instruction_set(supported[0]):
+        with pytest.raises(RuntimeError, match=r"packed for another instruction set; refresh\(\) packs them anew"):
+            predict(x)
+        predict.refresh()
+        np.testing.assert_allclose(predict(x), right, rtol=1e-5, atol=1e-5)
+    with pytest.raises(RuntimeError, match="another instruction set"):
+        predict(x)
+
+
+def test_convolutions_add_to_residuals_and_gradients():
+    x, y = images(4, 3, 32)
+    predict = cnnpy.compile(models.resnet18(num_classes=10, small_input=True, rng=0))
+    assert np.isfinite(predict(x)).all() and "binary" not in entries(predict.program)
+    assert sum(line.onto is not None for line in predict.program.lines) == 8  # a sum a block
+    model = models.resnet20(rng=0)
+    step = cnnpy.compile_step(model, F.cross_entropy, sgd(model.parameters()))
+    for _ in range(3):
+        step(x, y)
+    added = [line for line in step.program.lines if line.onto is not None]
+    assert len(added) >= 6 and {line.entry.name for line in added} == {"conv_backward_input"}
+
+
+def test_a_convolution_that_reads_what_it_would_add_to():
+    """y = conv(x) + x: the convolution may not overwrite the array that it still reads."""
+    model = nn.Sequential(nn.Conv2d(4, 16, 1, rng=0), nn.ReLU(), nn.Residual(nn.Conv2d(16, 16, 3, padding=1, rng=1)), nn.ReLU())
+    x = RNG(0).standard_normal((2, 4, 9, 9)).astype(np.float32)
+    predict = cnnpy.compile(model)
+    with cnnpy.no_grad():
+        right = model(x)._data
+    for _ in range(3):
+        np.testing.assert_allclose(predict(x), right, rtol=1e-5, atol=1e-5)
+    assert all(line.onto is None for line in predict.program.lines)
+
+
+def test_a_residual_that_is_read_later_stays():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Conv2d(16, 16, 3, padding=1, rng=i) for i in range(3))
+
+        def forward(self, x):
+            u = F.relu(self.a(x))
+            return self.c(F.relu(self.b(u) + u)) + u
+
+    model, x = Twice(), RNG(0).standard_normal((2, 16, 9, 9)).astype(np.float32)
+    predict = cnnpy.compile(model)
+    with cnnpy.no_grad():
+        right = model(x)._data
+    for _ in range(3):
+        np.testing.assert_allclose(predict(x), right, rtol=1e-5, atol=1e-5)
