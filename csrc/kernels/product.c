@@ -19,6 +19,7 @@ struct plan {
     int in_place;              /* x itself serves as the box */
     int one_run;               /* a row of taps is one run of channels in memory */
     int direct;                /* filters are neighbours in y: tiles store there */
+    int weights_stay;          /* they fit the second cache */
     int pack_late;             /* one box: a panel serves once, and is packed in a cache just before */
     long pass_groups, pass_panels; /* that are packed at once; the rest follows in further passes */
     long first_group, groups, first_panel, count; /* of the pass at work */
@@ -56,6 +57,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->pack_late = s->boxes.total == 1 && !p->packed;
     s->pass_panels = p->groups > 1 || s->pack_late || p->packed ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
     s->pass_groups = s->pack_late || p->packed ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
+    s->weights_stay = (double)(s->panels * s->panel_size) < room;
     /* Boxes alone may be too few to keep every core busy: then several blocks share a box, each with some of the panels. */
     const long spatial = max_long(1, s->boxes.total * p->groups);
     const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
@@ -68,9 +70,11 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     int padded = 0;
     for (int a = 0; a < 3; a++)
         padded |= w->before[a] != 0 || (w->out[a] - 1) * w->step[a] + (w->taps[a] - 1) * w->spread[a] >= w->in[a];
+    /* Pixels a large power of two apart share sets of the caches. That is borne where each is read once and few of them are used at a time. */
+    const long cells = w->images * w->out[0] * w->out[1] * w->out[2], pixel = w->stride[4] * (long)sizeof(real);
     s->one_run = w->channels <= CHUNK && w->spread[2] == 1 && w->taps[2] > 1;
     s->in_place = !padded && w->stride[1] == 1 && (!s->one_run || w->stride[4] == w->channels) &&
-                  (w->stride[4] * (long)sizeof(real)) % 2048 != 0;
+                  (pixel % 2048 != 0 || (s->taps == 1 && (pixel == 2048 || (double)(cells * pixel) <= 2 * (double)cnn_machine()->l2)));
     if (s->one_run && !s->in_place && roomy_pixel(w->channels) != w->channels)
         s->one_run = 0;
     s->pitch = FN(box_pitch)(w, s->boxes.size[0], s->boxes.size + 1, s->one_run ? chunk : roomy_pixel(chunk));
@@ -148,6 +152,18 @@ static void scatter(const struct plan *s, const real *from, long cells, const lo
                 y[out[m] + j * df] = from[m * width + j];
 }
 
+/* The packed weights that follow those of `panel` and the chunk from c0 on in a block of panels [first, last); NULL: none, or not packed yet. */
+static const real *next_weights(const struct plan *s, long group, long panel, long first, long last, long c0)
+{
+    if (s->pack_late || s->weights_stay)
+        return NULL;
+    if (panel + 1 == last)
+        c0 += CHUNK, panel = first;
+    else
+        panel++;
+    return c0 < s->p->in.channels ? packed_panel(s, group, panel) + c0 * s->taps * panel_width(s->p, panel) : NULL;
+}
+
 static void compute_block(void *context, long block, int worker)
 {
     const struct plan *s = context;
@@ -198,8 +214,13 @@ static void compute_block(void *context, long block, int worker)
             t.valid = s->direct ? valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
+            const real *coming = next_weights(s, group, panel, first, last, c0);
+            const long lines = s->taps * channels * width * (long)sizeof(real) / 64;
             for (long i = 0; i < cut.tiles; i++) {
+                for (long line = coming ? i * lines / cut.tiles : lines; line < (i + 1) * lines / cut.tiles; line++)
+                    __builtin_prefetch((const char *)coming + line * 64, 0, 2);
                 const long begin = cut_begin(cut, i), height = cut_height(cut, i);
+                t.ahead = in[cut_begin(cut, i + 1 < cut.tiles ? i + 1 : 0)] - in[begin];
                 for (long r = 0; r < height; r++) {
                     t.a[r] = a + in[begin + r];
                     t.c[r] = s->direct ? y + out[begin + r] + panel * TILE_WIDTH : beside + (begin + r) * width;

@@ -17,6 +17,8 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
             to[i][v] = vec_load(edge[i] + v * LANES);
 }
 
+enum { LINE = 64 / sizeof(real) };
+
 /* rows and vectors are constants at every call, so the accumulators live in registers and the loops over them vanish. */
 ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const int by_columns)
 {
@@ -51,16 +53,21 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             const real *row[TILE_ROWS];
             UNROLL for (long i = 0; i < rows; i++)
                 row[i] = t->a[i];
-            for (long k = offset; k < offset + depth; k++, b += width) {
-                if (rows > 8)
-                    RELOAD;
-                vec bv[TILE_VECTORS];
-                UNROLL for (int v = 0; v < vectors; v++)
-                    bv[v] = vec_load(b + v * LANES);
-                UNROLL for (long i = 0; i < rows; i++) {
-                    const vec av = vec_fill(rows > 8 ? t->a[i][k] : row[i][k]);
+            for (long k = offset; k < offset + depth;) {
+                const long end = k + LINE < offset + depth ? k + LINE : offset + depth;
+                UNROLL for (long i = 0; i < rows; i++)
+                    __builtin_prefetch((rows > 8 ? t->a[i] : row[i]) + k + t->ahead);
+                for (; k < end; k++, b += width) {
+                    if (rows > 8)
+                        RELOAD;
+                    vec bv[TILE_VECTORS];
                     UNROLL for (int v = 0; v < vectors; v++)
-                        sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
+                        bv[v] = vec_load(b + v * LANES);
+                    UNROLL for (long i = 0; i < rows; i++) {
+                        const vec av = vec_fill(rows > 8 ? t->a[i][k] : row[i][k]);
+                        UNROLL for (int v = 0; v < vectors; v++)
+                            sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
+                    }
                 }
             }
         }

@@ -21,6 +21,7 @@ struct tile {
     const long *offset;      /* [parts], in reals, added to the pointers of A */
     long step;               /* columns only: reals from one k to the next */
     const real *a[TILE_ROWS];
+    long ahead;              /* rows: reals to what is read next after this tile; it is fetched meanwhile */
     const real *b;           /* [parts][depth][vectors * LANES] */
     real *c[TILE_ROWS];
     long valid;              /* columns of C that exist, 1 .. vectors * LANES */
