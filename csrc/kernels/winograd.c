@@ -209,6 +209,7 @@ static void multiply(const struct plan *s, const real *v, long tiles, long c0, l
         t.b = u;
         for (long i = 0; i < cut.tiles; i++) {
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
+            t.ahead = height * s->pitch;
             for (long r = 0; r < height; r++) {
                 t.c[r] = m + (begin + r) * width;
                 t.a[r] = v + (begin + r) * s->pitch + c0;
