@@ -71,9 +71,9 @@ def test_reversing_with_attention():
     """Solved, and the attention runs backwards."""
     x, y, _ = data.reversals(4000, length=8, symbols=10, rng=0)
     model = models.seq2seq_attention(10, source_length=8, target_length=8, embedding=16, hidden=32, rng=0)
-    both, optimizer = np.concatenate([x, y], axis=1), optim.Adam(model.parameters(), lr=8e-3)
-    schedule = optim.CosineLR(optimizer, 12)
-    train.fit(model, (both[:3800], y[:3800]), optimizer=optimizer, schedule=schedule, epochs=12, batch_size=50, progress=False)
+    both, optimizer = np.concatenate([x, y], axis=1), optim.Adam(model.parameters(), lr=1e-2)
+    schedule = optim.CosineLR(optimizer, 20)
+    train.fit(model, (both[:3800], y[:3800]), optimizer=optimizer, schedule=schedule, epochs=20, batch_size=50, progress=False)
     found = train.predict(model, x[3800:])
     assert (found.argmax(axis=1) == y[3800:]).mean() >= 0.99
     with no_grad():
