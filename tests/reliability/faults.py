@@ -35,8 +35,9 @@ def build(folder):
 def run(library, *arguments, timeout=600):
     """This file as a program with the library preloaded."""
     environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONMALLOC": "malloc", "CNNPY_NUM_THREADS": "2"}
-    command = [sys.executable, "-m", "tests.reliability.faults", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, cwd=ROOT)
+    code = f"import runpy, sys; sys.path.append({str(ROOT)!r}); sys.argv[0] = 'faults'; runpy.run_module('tests.reliability.faults', run_name='__main__')"
+    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]  # the installed package, the tests of this folder
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
 
 
 class Faults:
