@@ -46,7 +46,7 @@ def test_lstm_keeps_what_was_written(capsys):
     np.testing.assert_allclose([cells[1], cells[4], cells[5], cells[8], cells[9]], written[[0, 0, 1, 1, 2]], atol=0.03)
 
 
-def test_in_a_terminal_frames_replace_each_other(capfd):
+def test_in_a_terminal_frames_replace_each_other(capfd, monkeypatch):
     pytest.importorskip("rich", reason="it comes with the notebooks extra")
     written = []
 
@@ -56,13 +56,8 @@ def test_in_a_terminal_frames_replace_each_other(capfd):
         return data
 
     program = "import sys; from cnnpy import cli; sys.exit(cli.main(['demo', 'pool', '--seconds', '0', '--width', '100']))"
-    before = {k: os.environ.get(k) for k in ("TERM", "PYTHONPATH")}
-    os.environ |= {"TERM": "xterm", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    try:
-        status = pty.spawn([sys.executable, "-c", program], read, lambda fd: b"")
-    finally:
-        for k, v in before.items():
-            os.environ.pop(k) if v is None else os.environ.__setitem__(k, v)
+    monkeypatch.setenv("TERM", "xterm")
+    status = pty.spawn([sys.executable, "-P", "-c", program], read, lambda fd: b"")
     text = b"".join(written).decode()
     assert os.waitstatus_to_exitcode(status) == 0
     assert text.count("\x1b[2K") >= 5 and "\x1b[7m" in text  # lines are erased and written again; the window is reversed
