@@ -79,6 +79,9 @@ def test_a_kind_of_another_operation_is_refused(capsys):
     pytest.importorskip("rich", reason="it comes with the notebooks extra")
     assert cli.main(["demo", "pool", "--kind", "transposed"]) == 1
     assert "--kind is 'transposed', expected 'max' or 'average'" in capsys.readouterr().err
+    for name, option, owner in (("pool", "--padding=1", "conv"), ("lstm", "--stride=2", "conv and pool"), ("conv", "--size=3", "pool")):
+        assert cli.main(["demo", name, option]) == 1
+        assert f"demo {name}: {option.split('=')[0]} belongs to {owner}\n" in capsys.readouterr().err
 
 
 def test_check_passes_and_finds_a_wrong_variant(capsys, monkeypatch):

@@ -171,10 +171,10 @@ def _parser():
     show.add_argument("name", choices=("conv", "pool", "lstm"))
     show.add_argument("--seconds", type=_seconds, default=0.8, help="how long a step stays (default: 0.8)")
     show.add_argument("--stride", type=_positive, help="of conv and pool (default: 1, of pool its size)")
-    show.add_argument("--padding", type=_padding, default=0, help="of conv: a number, 'valid', 'same' or 'full' (default: 0)")
-    show.add_argument("--dilation", type=_positive, default=1, help="of conv (default: 1)")
+    show.add_argument("--padding", type=_padding, help="of conv: a number, 'valid', 'same' or 'full' (default: 0)")
+    show.add_argument("--dilation", type=_positive, help="of conv (default: 1)")
     show.add_argument("--flip", action="store_true", help="of conv: the convolution of mathematics")
-    show.add_argument("--size", type=_positive, default=2, help="of pool (default: 2)")
+    show.add_argument("--size", type=_positive, help="of pool (default: 2)")
     show.add_argument(
         "--kind",
         choices=("forward", "transposed", "backward", "max", "average"),

@@ -50,7 +50,7 @@ def _conv_frames(args):
     kind = args.kind or "forward"
     side = 5 if kind == "forward" else 3
     x, kernel = np.arange(1.0, side * side + 1).reshape(side, side), np.array([[1.0, 0, -1]] * 3)
-    options = {"stride": args.stride or 1, "padding": args.padding, "dilation": args.dilation, "flip": args.flip}
+    options = {"stride": args.stride or 1, "padding": args.padding or 0, "dilation": args.dilation or 1, "flip": args.flip}
     slide = slide_steps(x, kernel, **options, kind=kind, function="demo conv")
     (top, bottom), (left, right) = slide.before
 
@@ -73,7 +73,8 @@ def _pool_frames(args):
     from cnnpy.tools.steps import number_text, pool_steps
 
     x = np.array([[1, 3, 2, 1, 0, 4], [4, 6, 5, 2, 7, 1], [3, 1, 1, 9, 8, 2], [2, 2, 4, 3, 0, 5]])
-    pool = pool_steps(x, args.size, stride=args.stride, kind=args.kind or "max")
+    size = args.size or 2
+    pool = pool_steps(x, size, stride=args.stride, kind=args.kind or "max")
     done = set()
     for step in pool.steps:
         done.add(step["cell"])
@@ -83,7 +84,7 @@ def _pool_frames(args):
         )
         values = ", ".join(map(number_text, step["values"]))
         where = f", which stands at {step['chosen']}: the gradient goes there" if "chosen" in step else ""
-        title = f"{'maximum' if pool.kind == 'max' else 'average'} pool, window {args.size}, stride {args.stride or args.size}"
+        title = f"{'maximum' if pool.kind == 'max' else 'average'} pool, window {size}, stride {args.stride or size}"
         name = "max" if pool.kind == "max" else "mean"
         yield title, grids, f"output{step['cell']} = {name}({values}) = {number_text(step['total'])}{where}"
 
@@ -140,15 +141,26 @@ def _lstm_frames(args):
 
 
 _KINDS = {"conv": ("forward", "transposed", "backward"), "pool": ("max", "average"), "lstm": ()}
+_OPTIONS = {
+    "stride": ("conv", "pool"),
+    "padding": ("conv",),
+    "dilation": ("conv",),
+    "flip": ("conv",),
+    "size": ("pool",),
+    "kind": ("conv", "pool"),
+}
 _FRAMES = {"conv": _conv_frames, "pool": _pool_frames, "lstm": _lstm_frames}
 
 
 def demo(args):
     """Shows the frames of an operation, one in the place of the other; into a file or a pipe, one below the other."""
     _rich()
+    for option, names in _OPTIONS.items():
+        if getattr(args, option) and args.name not in names:
+            raise ValueError(f"demo {args.name}: --{option} belongs to {' and '.join(names)}")
     kinds = _KINDS[args.name]
     if args.kind is not None and args.kind not in kinds:
-        raise ValueError(f"demo {args.name}: --kind is {args.kind!r}, expected {' or '.join(map(repr, kinds)) or 'none'}")
+        raise ValueError(f"demo {args.name}: --kind is {args.kind!r}, expected {' or '.join(map(repr, kinds))}")
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text

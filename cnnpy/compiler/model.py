@@ -21,10 +21,12 @@ class CompiledModel(Compiled):
         """Brings the programs to the parameters and statistics of now: call it after they were changed."""
         with self._lock:
             slots = self._slots()
-            for key, made in list(self._programs.items()):
-                if made is not False and not made.refresh(slots):
-                    del self._programs[key]
+            before = dict(self._programs)
+            self._programs.clear()  # each comes back once it holds the new weights whole
             self._latest = None
+            for key, made in before.items():
+                if made is False or made.refresh(slots):
+                    self._programs[key] = made
 
     def _slots(self):
         """The arrays that the model holds now."""

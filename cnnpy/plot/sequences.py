@@ -45,10 +45,8 @@ def lstm_gates(layer, x, units=(0,), *, figure=None):
 
     Parameters
     ----------
-    layer : cnnpy.nn.LSTM
-        One layer in one direction, with biases, without a projection.
-    x : array_like, shape (T, input_size)
-        One sequence.
+    layer, x
+        As of :func:`cnnpy.tools.lstm_steps`, whose numbers are drawn.
     units : sequence of int
         At most three.
     figure : matplotlib Figure, optional

@@ -175,16 +175,8 @@ def kernel_slide(x, kernel, *, stride=1, padding=0, dilation=1, flip=False, kind
 
     Parameters
     ----------
-    x : array_like, shape (H, W)
-        The input; of 'transposed' and 'backward' what is scattered: an input of a transposed convolution, a gradient of a convolution's output.
-    kernel : array_like, shape (R, S)
-    stride, dilation : int or (int, int)
-    padding : int, pairs, 'valid', 'same' or 'full'
-        As of :func:`cnnpy.conv2d`; of 'transposed' and 'backward' an int or two.
-    flip : bool
-        Read the kernel backwards: the convolution of mathematics.
-    kind : {'forward', 'transposed', 'backward'}
-        'backward' is the gradient of the input: what a transposed convolution computes.
+    x, kernel, stride, padding, dilation, flip, kind
+        As of :func:`cnnpy.tools.slide_steps`, whose steps are drawn.
 
     Returns
     -------

@@ -131,7 +131,7 @@ static PyObject *program_new(PyObject *module, PyObject *const *args, Py_ssize_t
         PyMem_Free(p);
         return PyErr_NoMemory();
     }
-    p->count = PyList_GET_SIZE(args[0]), p->sources = sources, p->packs = packs < p->count ? packs : p->count;
+    p->count = PyList_GET_SIZE(args[0]), p->sources = sources, p->packs = packs < p->count ? packs : p->count, p->packed_isa = -1;
     if (fill_program(&f, p, args[0]) < 0) {
         Py_DECREF(capsule);
         return NULL;
@@ -232,7 +232,7 @@ static PyObject *program_run(PyObject *module, PyObject *const *args, Py_ssize_t
         read_long(&f, "last", args[2], first, p->count - p->packs, &last) < 0 || read_bool(&f, "whole", args[3], &whole) < 0)
         return NULL;
     if (p->packs && p->packed_isa != (int)cnn_chosen())
-        return refuse(&f, PyExc_RuntimeError, "its weights were packed for another instruction set; refresh() packs them anew");
+        return refuse(&f, PyExc_RuntimeError, "its weights are not packed for this instruction set; refresh() packs them anew");
     double *seconds = NULL;
     if (args[4] != Py_None) {
         if (!PyArray_Check(args[4]) || PyArray_TYPE((PyArrayObject *)args[4]) != NPY_DOUBLE || PyArray_SIZE((PyArrayObject *)args[4]) != p->count - p->packs ||
@@ -251,8 +251,11 @@ static PyObject *program_prepare(PyObject *module, PyObject *const *args, Py_ssi
     struct program *p;
     if (expect_arguments(&f, n, 1) < 0 || !(p = as_program(&f, args[0])))
         return NULL;
-    p->packed_isa = (int)cnn_chosen();
-    return run_lines(&f, p, 0, p->packs, 1, NULL);
+    p->packed_isa = -1; /* what a failure leaves is not run */
+    PyObject *done = run_lines(&f, p, 0, p->packs, 1, NULL);
+    if (done)
+        p->packed_isa = (int)cnn_chosen();
+    return done;
 }
 
 /* program_scratch(program) -> bytes of scratch that a run with the threads of now takes */

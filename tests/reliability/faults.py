@@ -98,28 +98,27 @@ def every_allocation(faults, name, call, given, most, stride=1, counted=True):
     for _ in range(3):
         expected = digest(call())
     before, points = digest(given), 0
-    for kind in (MEMORY, THREAD):
-        for forever in (0, 1):
-            faults.least.value = 512 if kind == MEMORY and forever else 0
-            for number in range(1, most + 1, stride):
-                _core.trim_memory()  # a kept buffer would spare the call an allocation
-                used = _core.configuration()["memory_used"]
-                result, error, calls = faults.call(kind, number, forever, call)
-                where = f"{name}: {NAMES[kind]} {number}{' and all after it' if forever else ''}"
-                if error is not None and not isinstance(error, MemoryError) and not _of_others(error):
-                    raise AssertionError(f"{where}: {type(error).__name__}: {error}")
-                if error is None and digest(result) != expected:
-                    raise AssertionError(f"{where}: another result")
-                if digest(given) != before:
-                    raise AssertionError(f"{where}: an argument changed")
-                result = error = None
-                if counted and _core.configuration()["memory_used"] != used:
-                    raise AssertionError(f"{where}: {_core.configuration()['memory_used'] - used} bytes of the core were not given back")
-                if digest(call()) != expected:
-                    raise AssertionError(f"{where}: the next call is wrong")
-                if calls < number:
-                    break
-                points += 1
+    for forever in (0, 1):
+        faults.least.value = 512 if forever else 0
+        for number in range(1, most + 1, stride):
+            _core.trim_memory()  # a kept buffer would spare the call an allocation
+            used = _core.configuration()["memory_used"]
+            result, error, calls = faults.call(MEMORY, number, forever, call)
+            where = f"{name}: memory {number}{' and all after it' if forever else ''}"
+            if error is not None and not isinstance(error, MemoryError) and not _of_others(error):
+                raise AssertionError(f"{where}: {type(error).__name__}: {error}")
+            if error is None and digest(result) != expected:
+                raise AssertionError(f"{where}: another result")
+            if digest(given) != before:
+                raise AssertionError(f"{where}: an argument changed")
+            result = error = None
+            if counted and _core.configuration()["memory_used"] != used:
+                raise AssertionError(f"{where}: {_core.configuration()['memory_used'] - used} bytes of the core were not given back")
+            if digest(call()) != expected:
+                raise AssertionError(f"{where}: the next call is wrong")
+            if calls < number:
+                break
+            points += 1
     return points
 
 
@@ -184,6 +183,24 @@ def training_main(stride):
     print(f"training: {total} allocations failed; each raised MemoryError or was not needed")
 
 
+def threads_main():
+    """The pool's threads cannot be made, at its first use: the calling thread does all the work, to the same bits."""
+    import numpy as np
+
+    import cnnpy
+    from cnnpy import functional as F
+
+    faults, rng = Faults(), np.random.default_rng(0)
+    x, w = rng.normal(size=(4, 64, 40, 40)).astype(np.float32), rng.normal(size=(64, 64, 3, 3)).astype(np.float32)
+    cnnpy.set_num_threads(4)
+    alone, error, calls = faults.call(THREAD, 1, 1, lambda: F.conv2d(x, w, padding=1))
+    if error is not None or not calls:
+        raise AssertionError(f"threads: {calls} were asked for, {error!r}")
+    if digest(F.conv2d(x, w, padding=1)) != digest(alone):
+        raise AssertionError("threads: another result")
+    print(f"threads: {calls} could not be made; the result has the same bits")
+
+
 def planted_main():
     """An allocation whose failure nobody looks at must be found."""
     import numpy as np
@@ -192,12 +209,12 @@ def planted_main():
 
     def careless():
         try:
-            return np.empty(3000)
+            return np.zeros(3000)
         except MemoryError:
             return np.full(2, kept.setdefault("n", 1.0))
 
     try:
-        every_allocation(faults, "planted", lambda: careless() * 0, (), 20)
+        every_allocation(faults, "planted", careless, (), 20)
     except AssertionError as error:
         print(f"planted: found: {error}")
         return
@@ -251,6 +268,8 @@ if __name__ == "__main__":
         memory_main(int(sys.argv[2]), sys.argv[3:])
     elif sys.argv[1] == "planted":
         planted_main()
+    elif sys.argv[1] == "threads":
+        threads_main()
     elif sys.argv[1] == "training":
         training_main(int(sys.argv[2]))
     else:

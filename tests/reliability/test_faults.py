@@ -34,6 +34,10 @@ def test_training_and_programs(library, budget):
     assert printed(faults.run(library, "training", budget(quick=97, full=11)), r"training: (\d+) allocations failed") >= 100
 
 
+def test_a_pool_without_threads(library):
+    assert printed(faults.run(library, "threads"), r"threads: (\d+) could not be made") >= 1
+
+
 def test_every_system_call_of_a_save(library, tmp_path):
     assert printed(faults.run(library, "save", tmp_path), r"save: (\d+) system calls failed") >= 50
 
