@@ -193,6 +193,37 @@ def test_a_schedule_and_a_batch_size_by_default(dark_and_light, tmp_path):
     assert train.Run.open(tmp_path / "run").history()["lr"] == pytest.approx([0.1, 0.05])
 
 
+def test_squares_hidden_targets_smoothed_and_few_kept_to_validate(dark_and_light, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train", "resnet20", "--data", str(dark_and_light), "--epochs", "1", "--batch-size", "16", "--out", str(out), "--quiet"]
+    command += ["--augment", "shift-flip-cutout", "--label-smoothing", "0.2", "--validation", "0.05"]
+    assert cli.main(command) == 0 and "57 training samples" in capsys.readouterr().out
+    config = json.loads((out / "config.json").read_text())
+    assert (config["augment"], config["label_smoothing"], config["validation"]) == ("shift-flip-cutout", 0.2, 0.05)
+    assert cli.main(["validate", str(out)]) == 0 and "(3 samples)" in capsys.readouterr().out
+    assert cli.main([*command, "--label-smoothing", "0.1", "--resume"]) == 1
+    assert "--resume with another label_smoothing than the run" in capsys.readouterr().err
+    assert cli.main(["train", "char_lstm", "--data", "x.txt", "--validation", "0.2"]) == 1
+    assert "train: --validation 0.2 is for images, char_lstm has none" in capsys.readouterr().err
+    for option, text in (("--validation", "1"), ("--validation", "few"), ("--label-smoothing", "-1")):
+        with pytest.raises(SystemExit):
+            cli.main(["train", "lenet5", option, text])
+        assert f"{text!r} is not a number" in capsys.readouterr().err
+
+
+def test_a_stopped_run_says_how_to_go_on(dark_and_light, tmp_path, monkeypatch, capsys):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", stopped)
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "resnet20", "--data", str(dark_and_light), "--epochs", "3", "--weight-decay", "0.001"]
+    assert cli.main(command) == 1
+    said = capsys.readouterr().err.strip()
+    folder = "runs/resnet20-" + dark_and_light.name
+    assert said == f"stopped; continue with: cnnpy {' '.join(command)} --out {folder} --resume"
+
+
 def test_notebooks_are_copied_and_changed_ones_stay(tmp_path, capsys):
     from cnnpy.cli.notebooks import lessons
 

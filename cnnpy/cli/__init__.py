@@ -63,9 +63,19 @@ def _padding(text):
 
 
 def _share(text):
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def _part(text):
+    value = _share(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value
 
 
@@ -120,8 +130,21 @@ def _parser():
     train.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), help="default: adam, on small colour images sgd")
     train.add_argument(
         "--augment",
-        choices=("none", "shift", "shift-flip"),
-        help="change training images at random: shift by up to 2 pixels, or by up to 4 and mirror (default: none, on small colour images shift-flip)",
+        choices=("none", "shift", "shift-flip", "shift-flip-cutout"),
+        help="change training images at random: shift by up to 2 pixels, or by up to 4 and mirror, or also hide a square of a quarter of the "
+        "height (default: none, on small colour images shift-flip)",
+    )
+    train.add_argument(
+        "--label-smoothing",
+        type=_share,
+        metavar="SHARE",
+        help="of images: this share of every target goes to all classes alike, while training and in the loss of validation (default: 0)",
+    )
+    train.add_argument(
+        "--validation",
+        type=_part,
+        metavar="SHARE",
+        help="of images: how many of the training part are kept to choose the best epoch by (default: 0.1)",
     )
     train.add_argument("--window", type=_positive, help="of sequences: characters of a text, values of a series (default: 128, 24)")
     train.add_argument("--season", type=_positive, help="of series: compare with the value so many steps ago")
@@ -192,7 +215,9 @@ def _parser():
 
 def main(argv=None):
     """Runs a command; returns its exit status: 0, 1 after a failure, 2 for wrong usage."""
-    args = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(given)
+    args.given = given
     try:
         return args.function(args) or 0
     except (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError) as error:

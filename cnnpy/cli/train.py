@@ -1,6 +1,8 @@
 """train, validate, test, predict, sample, report: work in a run folder."""
 
+import functools
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -80,6 +82,14 @@ def _folder(args):
     return Path(f"{first}-{len(taken) + 1}") if taken else first
 
 
+def _command_to_go_on(given, folder):
+    """The same command line with its run folder and --resume."""
+    words = [word for word in given if word != "--resume"]
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(folder)]
+    return shlex.join(["cnnpy", *words, "--resume"])
+
+
 def train_model(args):
     if not args.distributed:
         return _train(args, None)
@@ -103,21 +113,33 @@ def _threads(args, reducer):
         cnnpy.set_num_threads(max(1, cnnpy.num_threads() // reducer.local_size()))
 
 
+def _augmented(name, task):
+    """The transform of training images: moved as they come, then made to the network's numbers, then hidden where these are 0, the mean."""
+    from cnnpy.transforms import Compose, Cutout, PadAndCrop, RandomHorizontalFlip
+
+    if name == "none":
+        return task.transform
+    moves = (PadAndCrop(2),) if name == "shift" else (PadAndCrop(4), RandomHorizontalFlip())
+    hides = (Cutout(max(1, task.config["input"][1] // 4)),) if name == "shift-flip-cutout" else ()
+    return Compose(*moves, task.transform, *hides)
+
+
 def _train(args, reducer):
     import cnnpy
     from cnnpy import train
     from cnnpy.train.run import Run
     from cnnpy.train.tasks import task_of
-    from cnnpy.transforms import Compose, PadAndCrop, RandomHorizontalFlip
 
     _threads(args, reducer)
-    if args.model in SEQUENCES and args.augment not in (None, "none"):
-        raise ValueError(f"train: --augment {args.augment} is for images, {args.model} has none")
+    if args.model in SEQUENCES:
+        for option, given in (("augment", args.augment), ("label-smoothing", args.label_smoothing), ("validation", args.validation)):
+            if given not in (None, "none"):
+                raise ValueError(f"train: --{option} {given} is for images, {args.model} has none")
     first = reducer is None or reducer.rank == 0
     # Rank 0 alone looks for a folder and fills it; where the others looked late, they would find its run and refuse it.
     folder = _folder(args) if first or args.resume else Path(args.out or ".")
     config = {"model": args.model, "data": args.data, "seed": args.seed}
-    config |= {k: v for k in ("window", "season") if (v := getattr(args, k)) is not None}
+    config |= {k: v for k in ("window", "season", "validation", "label_smoothing") if (v := getattr(args, k)) is not None}
     task = task_of(config)
     model = _model(task, args.seed)
     recipe = recipe_for(args, task)
@@ -128,11 +150,8 @@ def _train(args, reducer):
     if args.resume:
         saved = Run.open(folder)
         same = {"ranks": 1, "augment": config["augment"], "window": config.get("window")}  # where an older run does not say
-        changed = [
-            k
-            for k in ("model", "data", "seed", "optimizer", "batch_size", "augment", "ranks", "window")
-            if saved.config.get(k, same.get(k)) != config.get(k)
-        ]
+        kept = ("model", "data", "seed", "optimizer", "batch_size", "augment", "ranks", "window", "validation", "label_smoothing")
+        changed = [k for k in kept if saved.config.get(k, same.get(k)) != config.get(k)]
         if changed:
             raise ValueError(f"train: --resume with another {', '.join(changed)} than the run in {folder} began with")
         run.config["normalize"] = saved.config["normalize"]
@@ -140,8 +159,8 @@ def _train(args, reducer):
     if first:
         run.create()
     train_part, validation = task.parts()
-    moves = {"none": (), "shift": (PadAndCrop(2),), "shift-flip": (PadAndCrop(4), RandomHorizontalFlip())}[recipe["augment"]]
-    transform = Compose(*moves, task.transform) if moves else task.transform
+    transform = _augmented(recipe["augment"], task)
+    loss = functools.partial(task.loss, label_smoothing=args.label_smoothing) if args.label_smoothing else task.loss
     callbacks = [
         _Schedule(optimizer, args.epochs, SCHEDULES[recipe["schedule"]]),
         train.CSVLogger(folder / "history.csv"),
@@ -154,7 +173,7 @@ def _train(args, reducer):
             train_part,
             validation,
             optimizer=optimizer,
-            loss=task.loss,
+            loss=loss,
             metrics=task.metrics,
             epochs=args.epochs,
             batch_size=recipe["batch_size"],
@@ -163,15 +182,12 @@ def _train(args, reducer):
             progress=not args.quiet,
             transform=transform,
             seed=args.seed,
-            workers=1 if moves else 0,
+            workers=0 if transform is task.transform else 1,
             reducer=reducer,
             compile=not args.eager,
         )
     except KeyboardInterrupt:
-        print(
-            f"\nstopped; continue with: cnnpy train {args.model} --data {args.data} --epochs {args.epochs} --out {folder} --resume",
-            file=sys.stderr,
-        )
+        print(f"\nstopped; continue with: {_command_to_go_on(args.given, folder)}", file=sys.stderr)
         return 1
     finally:
         run.close()

@@ -36,7 +36,8 @@ class Images:
 
     def parts(self):
         whole = load_data(self.config["data"], "train")
-        return data.split(whole, [1 - VALIDATION_SHARE, VALIDATION_SHARE], rng=self.config["seed"])
+        kept = self.config.get("validation", VALIDATION_SHARE)
+        return data.split(whole, [1 - kept, kept], rng=self.config["seed"])
 
     def test(self):
         return load_data(self.config["data"], "test")
