@@ -63,6 +63,7 @@ struct cnn_pool {
     long in[3], out[3], window[3], stride[3], dilation[3], before[3], after[3];
     int count_include_pad;
     int adaptive; /* windows follow from the sizes alone; `window` bounds their length */
+    int planar;   /* taps[N][C][out], else taps[N][out][C] */
     double norm;  /* of lp pools */
     long x[5], y[5];
 };

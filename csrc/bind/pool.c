@@ -103,11 +103,42 @@ static void result_shape(const struct cnn_pool *p, int rank, int batched, npy_in
 /* What a maximum leaves beside y: nothing, indices for the caller, or for its backward a byte a window. */
 enum { NOTHING, INDICES, TAPS };
 
-/* taps[N][output cells][C], private to the two passes; windows of more than 256 cells have indices instead. */
-static int tap_shape(const struct cnn_pool *p, npy_intp shape[3])
+/* taps[N][output cells][C], or of images whose rows are contiguous taps[N][C][output cells], private to the two passes; windows of
+ * more than 256 cells have indices instead. */
+static int tap_shape(const struct cnn_pool *p, int planar, npy_intp shape[3])
 {
-    shape[0] = p->n, shape[1] = p->out[0] * p->out[1] * p->out[2], shape[2] = p->c;
+    const long cells = p->out[0] * p->out[1] * p->out[2];
+    shape[0] = p->n, shape[1] = planar ? p->c : cells, shape[2] = planar ? cells : p->c;
     return p->window[0] * p->window[1] * p->window[2] <= 256;
+}
+
+/* Taps of either order have one shape, [N][output cells][C]; their strides say which it is. */
+static PyArrayObject *new_taps(struct frame *f, struct cnn_pool *p, int planar)
+{
+    npy_intp shape[3], order[3] = {0, 2, 1};
+    PyArray_Dims turned = {order, 3};
+    tap_shape(p, planar, shape);
+    p->planar = planar;
+    PyObject *taps = PyArray_SimpleNew(3, shape, NPY_UINT8);
+    frame_keep(f, taps);
+    if (!taps || !planar)
+        return (PyArrayObject *)taps;
+    taps = PyArray_Transpose((PyArrayObject *)taps, &turned);
+    frame_keep(f, taps);
+    return (PyArrayObject *)taps;
+}
+
+/* Whether an array can be taps, and in which order. */
+static int read_taps(PyObject *cache, struct cnn_pool *p)
+{
+    if (!PyArray_Check(cache) || PyArray_TYPE((PyArrayObject *)cache) != NPY_UINT8)
+        return 0;
+    PyArrayObject *taps = (PyArrayObject *)cache;
+    if (PyArray_IS_C_CONTIGUOUS(taps))
+        return 1;
+    p->planar = PyArray_NDIM(taps) == 3 && PyArray_STRIDE(taps, 1) == 1 && PyArray_STRIDE(taps, 2) == PyArray_DIM(taps, 1) &&
+                PyArray_STRIDE(taps, 0) == PyArray_DIM(taps, 1) * PyArray_DIM(taps, 2);
+    return p->planar;
 }
 
 /* y (and indices or taps) of a pool whose problem is complete. */
@@ -118,9 +149,8 @@ static PyObject *run_forward(struct frame *f, enum cnn_entry_number entry, struc
     result_shape(p, rank, batched, shape);
     PyArrayObject *y = new_result(f, rank + 1 + batched, shape, batched && is_channels_last(x)), *index = NULL;
     npy_intp taps[3];
-    if (indices == TAPS && tap_shape(p, taps)) {
-        index = (PyArrayObject *)PyArray_SimpleNew(3, taps, NPY_UINT8);
-        frame_keep(f, (PyObject *)index);
+    if (indices == TAPS && tap_shape(p, 0, taps)) {
+        index = new_taps(f, p, !is_channels_last(x));
         entry = CNN_max_pool_taps_forward;
     } else if (indices)
         index = new_int64(f, rank + 1 + batched, shape);
@@ -163,13 +193,13 @@ static PyObject *run_backward(struct frame *f, int average, struct cnn_pool *p, 
     npy_intp shape[5];
     PyArrayObject *index = NULL, *dx;
     result_shape(p, rank, batched, shape);
-    const int taps = !average && PyArray_Check(cache) && PyArray_TYPE((PyArrayObject *)cache) == NPY_UINT8 && PyArray_IS_C_CONTIGUOUS((PyArrayObject *)cache);
+    const int taps = !average && read_taps(cache, p);
     npy_intp tap_dims[3];
     if (taps) {
         index = (PyArrayObject *)cache;
         Py_INCREF(index);
         frame_keep(f, cache);
-        tap_shape(p, tap_dims);
+        tap_shape(p, 0, tap_dims);
         if (check_shape(f, "cache", index, 3, tap_dims) < 0)
             return frame_return(f, NULL);
     }

@@ -7,7 +7,7 @@
  *
  * x[N][C][in], y[N][C][out] of any strides; index[N][C][out] is int64 in C order, flat in the input's spatial plane. What a
  * backward pass needs and no caller sees is a byte a window instead, its tap. The loops
- * below have channels as neighbours in memory; other orders come here plane by plane (planes.h). Forward and backward
+ * below have channels as neighbours in memory; contiguous rows are pool_rows.c's, other orders come here plane by plane (planes.h). Forward and backward
  * overwrite. Source: mathematics 2.6. */
 #include "ops.h"
 #include "pool.h"
@@ -170,9 +170,9 @@ static void max_row(void *context, long row, int worker)
     if (s->won.index)
         store_indices(s, taps, room, r[0], r[1], s->won.index + ((n * p->c * p->out[0] + d) * p->out[1] + h) * p->out[2]);
     for (long w = 0; s->won.tap && w < p->out[2]; w++) {
-        uint8_t *to = s->won.tap + (row * p->out[2] + w) * s->won.pitch;
+        uint8_t *to = s->won.tap + n * s->won.image + (row % (p->out[0] * p->out[1]) * p->out[2] + w) * s->won.apart;
         for (long c = 0; c < p->c; c++)
-            to[c] = (uint8_t)taps[w * room + c];
+            to[c * s->won.channel] = (uint8_t)taps[w * room + c];
     }
 }
 
@@ -296,14 +296,14 @@ static void taps_backward_channels(void *context, long block, int worker)
     const struct pool *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
     const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
-    const long plane = p->out[0] * p->out[1] * p->out[2], cells = p->in[0] * p->in[1] * p->in[2];
+    const long cells = p->in[0] * p->in[1] * p->in[2];
     const int dense = dense_plane(p), covered = covers(p) && p->window[0] * p->window[1] * p->window[2] <= COMPARED;
     real *image = s->y + n * p->x[0] + begin;
     long zeroed = covered ? cells : 0;
     for (long d = 0; d < p->out[0]; d++)
         for (long h = 0; h < p->out[1]; h++) {
             const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + begin;
-            const uint8_t *row = s->won.tap + (n * plane + (d * p->out[1] + h) * p->out[2]) * s->won.pitch + begin;
+            const uint8_t *row = s->won.tap + n * s->won.image + (d * p->out[1] + h) * p->out[2] * s->won.apart + begin * s->won.channel;
             struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
             if (!covered) {
                 const long reach = reach_of(p, r);
@@ -312,7 +312,14 @@ static void taps_backward_channels(void *context, long block, int worker)
             }
             for (long w = 0; w < p->out[2]; w++) {
                 r[2] = taps_inside(p, 2, w);
-                add_window(p, r, dy + w * p->y[4], row + w * s->won.pitch, channels, covered, image);
+                const uint8_t *tap = row + w * s->won.apart;
+                uint8_t side_by_side[SHARE];
+                if (s->won.channel != 1) {
+                    for (long c = 0; c < channels; c++)
+                        side_by_side[c] = tap[c * s->won.channel];
+                    tap = side_by_side;
+                }
+                add_window(p, r, dy + w * p->y[4], tap, channels, covered, image);
             }
         }
     zero_cells(p, dense, zeroed, cells, channels, image);
@@ -448,21 +455,28 @@ static void average_backward(const struct cnn_pool *p, const real *dy, real *dx,
     cnn_parallel_for(run, rows_of(p, p->in), work_of(p), average_backward_row, (void *)&s);
 }
 
-/* The entries: the loops above where channels are neighbours, else the same plane by plane. */
-#define POOL(name, function, scratch, from_input, arrays_from, arrays_to, arrays_index)                     \
-    size_t FN(name##_scratch)(const void *problem, int workers)                                             \
-    {                                                                                                       \
-        return FN(pool_scratch)(problem, scratch, from_input, workers);                                     \
-    }                                                                                                       \
-    void FN(name)(const void *problem, void *const *array, struct cnn_run *run)                             \
-    {                                                                                                       \
-        FN(pool_run)(problem, function, scratch, from_input, arrays_from, arrays_to, arrays_index, run);    \
+static struct winners taps_at(const struct cnn_pool *p, uint8_t *tap)
+{
+    const long cells = p->out[0] * p->out[1] * p->out[2];
+    return (struct winners){.tap = tap, .image = cells * p->c, .apart = p->planar ? 1 : p->c, .channel = p->planar ? cells : 1};
+}
+
+/* The entries: by rows where these are contiguous, the loops above where channels are neighbours, else the same plane by plane. */
+#define POOL(name, rows, scratch, function, from_input, arrays_from, arrays_to, winners_of)                       \
+    size_t FN(name##_scratch)(const void *problem, int workers)                                                   \
+    {                                                                                                             \
+        return FN(pool_scratch)(problem, (struct pool_ways){rows, scratch, function, from_input}, workers);       \
+    }                                                                                                             \
+    void FN(name)(const void *problem, void *const *array, struct cnn_run *run)                                   \
+    {                                                                                                             \
+        const struct pool_ways ways = {rows, scratch, function, from_input};                                      \
+        FN(pool_run)(problem, ways, arrays_from, arrays_to, winners_of, run);                                     \
     }
 #define INDEX(a) ((struct winners){.index = a})
-#define TAPS(a) ((struct winners){.tap = a, .pitch = ((const struct cnn_pool *)problem)->c})
-POOL(max_pool_forward, max_forward, max_scratch, 1, array[0], array[1], INDEX(array[2]))
-POOL(max_pool_backward, max_backward, no_scratch, 0, array[0], array[2], INDEX(array[1]))
-POOL(max_pool_taps_forward, max_forward, max_scratch, 1, array[0], array[1], TAPS(array[2]))
-POOL(max_pool_taps_backward, taps_backward, no_scratch, 0, array[0], array[2], TAPS(array[1]))
-POOL(avg_pool_forward, average_forward, row_scratch, 1, array[0], array[1], INDEX(NULL))
-POOL(avg_pool_backward, average_backward, row_scratch, 0, array[0], array[1], INDEX(NULL))
+#define TAPS(a) taps_at(problem, a)
+POOL(max_pool_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], array[1], INDEX(array[2]))
+POOL(max_pool_backward, &FN(max_of_rows_back), no_scratch, max_backward, 0, array[0], array[2], INDEX(array[1]))
+POOL(max_pool_taps_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], array[1], TAPS(array[2]))
+POOL(max_pool_taps_backward, &FN(max_of_rows_back), no_scratch, taps_backward, 0, array[0], array[2], TAPS(array[1]))
+POOL(avg_pool_forward, &FN(average_of_rows), row_scratch, average_forward, 1, array[0], array[1], INDEX(NULL))
+POOL(avg_pool_backward, &FN(average_of_rows_back), row_scratch, average_backward, 0, array[0], array[1], INDEX(NULL))

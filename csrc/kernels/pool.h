@@ -72,21 +72,36 @@ ALWAYS_INLINE long reach_of(const struct cnn_pool *p, const struct range r[3])
     return ((r[0].first + (r[0].end - 1) * p->dilation[0]) * p->in[1] + r[1].first + (r[1].end - 1) * p->dilation[1] + 1) * p->in[2];
 }
 
-/* Where the cell that won stands. index[N][C][out], flat in the input's plane; or tap[N][out][pitch], its number in the window,
- * channels innermost whatever the images' memory order. One of them, or none. */
+/* Where the cell that won stands. index[N][C][out], flat in the input's plane; or its number in the window at
+ * tap[n * image + cell * apart + c * channel]. One of them, or none. */
 struct winners {
     int64_t *index;
     uint8_t *tap;
-    long pitch;
+    long image, apart, channel;
 };
 
 /* A pool, or its gradient, over channels that are neighbours in memory, and its scratch. */
 typedef void pool_function(const struct cnn_pool *p, const real *from, real *to, struct winners won, struct cnn_run *run);
 typedef size_t pool_scratch_function(const struct cnn_pool *p, int workers);
 
-/* Runs it for any memory order; from_input: x to y, else dy to dx. */
-size_t FN(pool_scratch)(const struct cnn_pool *p, pool_scratch_function *scratch, int from_input, int workers);
-void FN(pool_run)(const struct cnn_pool *p, pool_function *function, pool_scratch_function *scratch, int from_input, const real *from, real *to,
-                  struct winners won, struct cnn_run *run);
+/* A way of computing: which problems it takes, how. */
+struct pool_way {
+    int (*takes)(const struct cnn_pool *p);
+    pool_scratch_function *scratch;
+    pool_function *run;
+};
+
+/* Of images whose rows are contiguous. */
+extern const struct pool_way FN(max_of_rows), FN(max_of_rows_back), FN(average_of_rows), FN(average_of_rows_back);
+
+/* Runs a pool for any memory order: by rows where that way, which may be NULL, takes it, else over channels. from_input: x to y, else dy to dx. */
+struct pool_ways {
+    const struct pool_way *rows;
+    pool_scratch_function *scratch;
+    pool_function *run;
+    int from_input;
+};
+size_t FN(pool_scratch)(const struct cnn_pool *p, struct pool_ways ways, int workers);
+void FN(pool_run)(const struct cnn_pool *p, struct pool_ways ways, const real *from, real *to, struct winners won, struct cnn_run *run);
 
 #endif

@@ -89,11 +89,11 @@ static size_t no_scratch(const struct cnn_pool *p, int workers)
     return 0;
 }
 
-size_t FN(lp_pool_forward_scratch)(const void *problem, int workers) { return FN(pool_scratch)(problem, no_scratch, 1, workers); }
+size_t FN(lp_pool_forward_scratch)(const void *problem, int workers) { return FN(pool_scratch)(problem, (struct pool_ways){NULL, no_scratch, lp_forward, 1}, workers); }
 
 void FN(lp_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    FN(pool_run)(problem, lp_forward, no_scratch, 1, array[0], array[1], (struct winners){0}, run);
+    FN(pool_run)(problem, (struct pool_ways){NULL, no_scratch, lp_forward, 1}, array[0], array[1], (struct winners){0}, run);
 }
 
 /* One vector of channels of one window: every cell adds its share of dy. */

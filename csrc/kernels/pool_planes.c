@@ -4,8 +4,7 @@
 
 struct pool_planes {
     const struct cnn_pool *p;
-    pool_function *function;
-    int from_input;
+    struct pool_ways ways;
     struct winners won;
 };
 
@@ -28,40 +27,46 @@ static void compute(const struct planes *s, long n, long c, long channels, const
     if (won.index)
         won.index += (n * s->c + c) * cells;
     if (won.tap)
-        won.tap += n * cells * won.pitch + c;
-    q->function(&part, from, to, won, run);
+        won.tap += n * won.image + c * won.channel;
+    q->ways.run(&part, from, to, won, run);
 }
 
-static struct planes describe(const struct pool_planes *q, pool_scratch_function *scratch)
+static struct planes describe(const struct pool_planes *q)
 {
     const struct cnn_pool *p = q->p, part = part_of(p, min_long(p->c, LANES));
     const struct plane_image x = {p->in, p->x}, y = {p->out, p->y};
-    struct planes s = {.n = p->n, .c = p->c, .in = q->from_input ? x : y, .out = q->from_input ? y : x, .compute = compute, .context = q};
-    s.scratch = scratch(&part, 1);
+    struct planes s = {.n = p->n, .c = p->c, .in = q->ways.from_input ? x : y, .out = q->ways.from_input ? y : x, .compute = compute, .context = q};
+    s.scratch = q->ways.scratch(&part, 1);
     s.work = (double)(p->n * p->c) * (double)(plane_cells(p->in) + plane_cells(p->out)) * 1.5;
     return s;
 }
 
-static int together(const struct cnn_pool *p) { return p->c == 1 || (p->x[1] == 1 && p->y[1] == 1); }
+static int neighbours(const struct cnn_pool *p) { return p->x[1] == 1 && p->y[1] == 1 && p->c > 1; }
+static int by_rows(const struct cnn_pool *p, struct pool_ways ways) { return ways.rows && !neighbours(p) && ways.rows->takes(p); }
 
-size_t FN(pool_scratch)(const struct cnn_pool *p, pool_scratch_function *scratch, int from_input, int workers)
+size_t FN(pool_scratch)(const struct cnn_pool *p, struct pool_ways ways, int workers)
 {
-    if (together(p))
-        return scratch(p, workers);
-    const struct pool_planes q = {.p = p, .from_input = from_input};
-    const struct planes s = describe(&q, scratch);
+    if (by_rows(p, ways))
+        return ways.rows->scratch(p, workers);
+    if (neighbours(p) || p->c == 1)
+        return ways.scratch(p, workers);
+    const struct pool_planes q = {.p = p, .ways = ways};
+    const struct planes s = describe(&q);
     return FN(planes_scratch)(&s, workers);
 }
 
-void FN(pool_run)(const struct cnn_pool *p, pool_function *function, pool_scratch_function *scratch, int from_input, const real *from, real *to,
-                  struct winners won, struct cnn_run *run)
+void FN(pool_run)(const struct cnn_pool *p, struct pool_ways ways, const real *from, real *to, struct winners won, struct cnn_run *run)
 {
-    if (together(p)) {
-        function(p, from, to, won, run);
+    if (by_rows(p, ways)) {
+        ways.rows->run(p, from, to, won, run);
         return;
     }
-    const struct pool_planes q = {p, function, from_input, won};
-    struct planes s = describe(&q, scratch);
+    if (neighbours(p) || p->c == 1) {
+        ways.run(p, from, to, won, run);
+        return;
+    }
+    const struct pool_planes q = {p, ways, won};
+    struct planes s = describe(&q);
     s.x = from, s.y = to;
     FN(planes_run)(&s, run);
 }

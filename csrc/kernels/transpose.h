@@ -29,6 +29,18 @@
 #define UPPER_INDICES 1, 3
 #endif
 
+/* Of two vectors, the second of which begins one real before the first one's end: every other real of the run. */
+#if CNN_VECTOR_BYTES == 64 && !CNN_DOUBLE
+#define EVEN_ODD_INDICES 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31
+#elif CNN_VECTOR_BYTES == 64 || (CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE)
+#define EVEN_ODD_INDICES 0, 2, 4, 6, 9, 11, 13, 15
+#elif CNN_VECTOR_BYTES == 32 || !CNN_DOUBLE
+#define EVEN_ODD_INDICES 0, 2, 5, 7
+#else
+#define EVEN_ODD_INDICES 0, 3
+#endif
+ALWAYS_INLINE vec even_odd(vec a, vec b) { return __builtin_shufflevector(a, b, EVEN_ODD_INDICES); }
+
 /* log2(LANES) rounds of shuffling row i with row i + LANES/2. */
 ALWAYS_INLINE void transpose(vec v[LANES])
 {
