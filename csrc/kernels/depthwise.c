@@ -176,12 +176,18 @@ static void compute_block(void *context, long number, int worker)
 size_t FN(depthwise_scratch)(const struct product *p, int workers)
 {
     struct plan s;
+    if (FN(depthwise_rows_take)(p))
+        return FN(depthwise_rows_scratch)(p, workers);
     return make_plan(&s, p, workers, NULL);
 }
 
 void FN(depthwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
     struct plan s;
+    if (FN(depthwise_rows_take)(p)) {
+        FN(depthwise_rows)(p, x, w, bias, y, run);
+        return;
+    }
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.bias = bias, s.y = y;
     pack(&s, w);

@@ -10,6 +10,11 @@ int FN(is_depthwise)(long groups, long channels, long filters);
 size_t FN(depthwise_scratch)(const struct product *p, int workers);
 void FN(depthwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
 
+/* The same where rows are contiguous and channels are not neighbours. */
+int FN(depthwise_rows_take)(const struct product *p);
+size_t FN(depthwise_rows_scratch)(const struct product *p, int workers);
+void FN(depthwise_rows)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
+
 size_t FN(depthwise_weight_scratch)(const struct cnn_conv *p, int workers);
 void FN(depthwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run);
 

@@ -5,21 +5,6 @@
 
 enum { NEAR = 64, AT_ONCE = 16384 }; /* cells of a maximum's window at most; output cells of a block, about */
 
-/* LANES reals, `step` apart. Nothing beyond the last one is read. */
-ALWAYS_INLINE vec load_apart(const real *p, const long step)
-{
-    if (step == 1)
-        return vec_load(p);
-#if CNN_HAS_TRANSPOSE
-    if (step == 2)
-        return even_odd(vec_load(p), vec_load(p + LANES - 1));
-#endif
-    vec v;
-    UNROLL for (int i = 0; i < LANES; i++)
-        v[i] = p[i * step];
-    return v;
-}
-
 /* Adaptive pools whose windows are all alike are ordinary ones. */
 static struct cnn_pool plain(const struct cnn_pool *p)
 {
@@ -149,11 +134,11 @@ struct winner_row {
 ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long step, const int count, int64_t first, real *y, struct winner_row to, long w)
 {
     const long cells = count ? count : t->count;
-    vec best = load_apart(x + t->at[0], step);
+    vec best = vec_load_apart(x + t->at[0], step);
     if (!to.index && !to.tap) {
         mask nan = best != best;
         for (long i = 1; i < cells; i++) {
-            const vec v = load_apart(x + t->at[i], step);
+            const vec v = vec_load_apart(x + t->at[i], step);
             nan |= v != v;
             best = vec_select(best > v, best, v);
         }
@@ -162,7 +147,7 @@ ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long s
     }
     mask which = (mask){0} + t->name[0];
     for (long i = 1; i < cells; i++) {
-        const vec v = load_apart(x + t->at[i], step);
+        const vec v = vec_load_apart(x + t->at[i], step);
         const mask better = (v > best) | ((v != v) & (best == best));
         best = vec_select(better, v, best);
         which = (better & t->name[i]) | (~better & which);
@@ -397,7 +382,7 @@ ALWAYS_INLINE void average_inside(const struct cnn_pool *p, const real *sums, co
     for (long w = low;; w = min_long(w + LANES, high - LANES)) {
         vec sum = {0};
         for (long k = 0; k < p->window[2]; k++)
-            sum = sum + load_apart(sums + w * step + k, step);
+            sum = sum + vec_load_apart(sums + w * step + k, step);
         vec_store(y + w, sum / vec_fill(by));
         if (w + LANES >= high)
             return;

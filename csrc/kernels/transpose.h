@@ -1,4 +1,4 @@
-/* transpose.h: LANES vectors seen as a square, rows become columns. */
+/* transpose.h: moves between lanes: LANES vectors seen as a square, rows become columns; and reals that lie apart. */
 #ifndef CNN_TRANSPOSE_H
 #define CNN_TRANSPOSE_H
 
@@ -65,5 +65,20 @@ ALWAYS_INLINE void transpose(vec v[LANES])
         }
 }
 #endif
+
+/* LANES reals, `step` apart. Nothing beyond the last one is read. */
+ALWAYS_INLINE vec vec_load_apart(const real *p, const long step)
+{
+    if (step == 1)
+        return vec_load(p);
+#if CNN_HAS_TRANSPOSE
+    if (step == 2)
+        return even_odd(vec_load(p), vec_load(p + LANES - 1));
+#endif
+    vec v;
+    UNROLL for (int i = 0; i < LANES; i++)
+        v[i] = p[i * step];
+    return v;
+}
 
 #endif

@@ -1,0 +1,221 @@
+/* depthwise_rows.c: depthwise.c's product where rows of x and y are contiguous, C order above all. Lanes are neighbouring columns, four
+ * rows of the output share a tap's weight; a channel's input under a box of outputs is copied to contiguous rows, borders filled.
+ * Sums run in depthwise.c's order. */
+#include "depthwise.h"
+
+#include "../base/machine.h"
+#include "transpose.h"
+
+enum { TALL = 4 }; /* rows of the output at once */
+
+struct plan {
+    const struct product *p;
+    const real *x, *w, *bias;
+    real *y;
+    struct windows in;
+    struct boxes boxes;
+    long taps;
+    char *worker;
+    size_t worker_bytes, weight_bytes;
+};
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static struct plan make_plan(const struct product *p, char *scratch)
+{
+    struct plan s = {.p = p, .in = p->in, .taps = p->in.taps[0] * p->in.taps[1] * p->in.taps[2], .worker = scratch};
+    s.in.channels = p->groups, s.in.stride[1] = p->x_group;
+    s.boxes = FN(cut_boxes)(&s.in, 4096, 1, (double)cnn_machine()->l1 / 2 / sizeof(real));
+    s.weight_bytes = aligned((size_t)((s.taps + 1) * LANES) * sizeof(real));
+    const long slack = LANES * (s.in.step[2] + 1); /* a vector that begins in a row may end beyond it */
+    s.worker_bytes = s.weight_bytes + aligned((size_t)(FN(box_pitch)(&s.in, s.boxes.size[0], s.boxes.size + 1, 1).size + slack) * sizeof(real));
+    return s;
+}
+
+int FN(depthwise_rows_take)(const struct product *p) { return p->in.stride[4] == 1 && !(p->x_group == 1 && p->y_group == 1 && p->groups > 1); }
+
+size_t FN(depthwise_rows_scratch)(const struct product *p, int workers) { return (size_t)workers * make_plan(p, NULL).worker_bytes; }
+
+/* `valid` lanes go to y, whose first `room` reals may be written: what is beyond the row is the next one's, which comes later. */
+ALWAYS_INLINE void finish(const struct plan *s, const vec *sum, const int rows, const real *bias, real *y, long valid, long room)
+{
+    UNROLL for (int q = 0; q < rows; q++) {
+        vec t = sum[q];
+        if (s->bias)
+            t = t + vec_load(bias);
+        if (s->p->activation == CNN_RELU)
+            t = vec_select(t < 0, (vec){0}, t);
+        real *to = y + q * s->p->y[3];
+        if (s->p->y[4] != 1)
+            for (long i = 0; i < valid; i++)
+                to[i * s->p->y[4]] = t[i];
+        else if (valid == LANES || room - q * s->p->y[3] >= LANES)
+            vec_store(to, t);
+        else
+            vec_store_part(to, t, valid);
+    }
+}
+
+/* `rows` vectors below each other. */
+ALWAYS_INLINE void compute_tile(const struct plan *s, const real *in, struct pitch pitch, const real *w, const int rows, const long step, real *y, long valid, long room)
+{
+    const struct windows *v = &s->in;
+    const long down = v->step[1] * pitch.row;
+    vec sum[TALL];
+    UNROLL for (int q = 0; q < rows; q++)
+        sum[q] = (vec){0};
+    for (long d = 0; d < v->taps[0]; d++)
+        for (long h = 0; h < v->taps[1]; h++) {
+            const real *row = in + d * v->spread[0] * pitch.plane + h * v->spread[1] * pitch.row;
+            for (long r = 0; r < v->taps[2]; r++, w += LANES, row += v->spread[2]) {
+                const vec weight = vec_load(w);
+                UNROLL for (int q = 0; q < rows; q++)
+                    sum[q] = vec_madd(weight, vec_load_apart(row + q * down, step), sum[q]);
+            }
+        }
+    finish(s, sum, rows, w, y, valid, room);
+}
+
+/* The same for windows of 3 x 3 neighbours, whose rows are read once for all the outputs that they reach. */
+ALWAYS_INLINE void compute_three(const struct plan *s, const real *in, struct pitch pitch, const real *w, const int rows, const long step, real *y, long valid, long room)
+{
+    vec sum[TALL], weight[9];
+    UNROLL for (int q = 0; q < rows; q++)
+        sum[q] = (vec){0};
+    UNROLL for (int t = 0; t < 9; t++)
+        weight[t] = vec_load(w + t * LANES);
+    UNROLL for (int i = 0; i < (rows - 1) * (int)step + 3; i++)
+        UNROLL for (int r = 0; r < 3; r++) {
+            const vec x = vec_load_apart(in + i * pitch.row + r, step);
+            UNROLL for (int q = 0; q < rows; q++) {
+                const int h = i - q * (int)step;
+                if (h >= 0 && h < 3)
+                    sum[q] = vec_madd(weight[h * 3 + r], x, sum[q]);
+            }
+        }
+    finish(s, sum, rows, w + 9 * LANES, y, valid, room);
+}
+
+ALWAYS_INLINE void compute_rows(const struct plan *s, const real *in, struct pitch pitch, const real *w, const int rows, const long step, const int three, long columns, real *y, long room)
+{
+    for (long q = 0; q < columns; q += LANES) {
+        if (columns >= LANES)
+            q = min_long(q, columns - LANES);
+        const long valid = min_long(LANES, columns - q);
+        if (three && valid == LANES)
+            compute_three(s, in + q * step, pitch, w, rows, step, y + q * s->p->y[4], LANES, room - q);
+        else if (three)
+            compute_three(s, in + q * step, pitch, w, rows, step, y + q * s->p->y[4], valid, room - q);
+        else if (valid == LANES)
+            compute_tile(s, in + q * step, pitch, w, rows, step, y + q * s->p->y[4], LANES, room - q);
+        else
+            compute_tile(s, in + q * step, pitch, w, rows, step, y + q * s->p->y[4], valid, room - q);
+    }
+}
+
+ALWAYS_INLINE void compute_plane(const struct plan *s, const struct box *box, const real *in, struct pitch pitch, const real *w, const long step, const int three, real *y)
+{
+    const long down = s->in.step[1] * pitch.row, across = s->p->y[3], full = s->p->y[4] == 1 && across == box->size[2] ? box->size[1] * across : 0;
+    long h = 0;
+    for (; h < box->size[1] && box->size[1] >= TALL; h += TALL) {
+        h = min_long(h, box->size[1] - TALL); /* rows that are written again get the same */
+        compute_rows(s, in + h * down, pitch, w, TALL, step, three, box->size[2], y + h * across, full - h * across);
+    }
+    for (; h < box->size[1]; h++)
+        compute_rows(s, in + h * down, pitch, w, 1, step, three, box->size[2], y + h * across, full - h * across);
+}
+
+static void spread_weights(const struct plan *s, long channel, real *to)
+{
+    const struct product *p = s->p;
+    const real *from = s->w + channel * p->w_group;
+    for (long d = 0; d < p->in.taps[0]; d++)
+        for (long h = 0; h < p->in.taps[1]; h++)
+            for (long r = 0; r < p->in.taps[2]; r++, to += LANES)
+                vec_store(to, vec_fill(from[d * p->w[2] + h * p->w[3] + r * p->w[4]]));
+    vec_store(to, vec_fill(s->bias ? s->bias[channel] : 0));
+}
+
+/* n reals; the last vector begins early, or ends late where `room` reals may be read. */
+ALWAYS_INLINE void copy_reals(const real *from, long n, long room, real *to)
+{
+    if (n < LANES && room >= LANES) {
+        vec_store(to, vec_load(from));
+        return;
+    }
+    if (n < LANES) {
+        for (long i = 0; i < n; i++)
+            to[i] = from[i];
+        return;
+    }
+    for (long i = 0; i < n - LANES; i += LANES)
+        vec_store(to + i, vec_load(from + i));
+    vec_store(to + n - LANES, vec_load(from + n - LANES));
+}
+
+/* box_copy of one channel with zeros around it. */
+static void copy_plane_rows(const struct plan *s, const struct box *b, long channel, struct pitch pitch, real *to)
+{
+    const struct windows *v = &s->in;
+    long first[3], extent[3];
+    for (int a = 0; a < 3; a++)
+        first[a] = b->begin[a] * v->step[a] - v->before[a], extent[a] = box_extent(v, a, b->size[a]);
+    const long left = min_long(extent[2], max_long(0, -first[2])), inside = max_long(0, min_long(extent[2] - left, v->in[2] - first[2] - left));
+    const int dense = v->stride[3] == v->in[2];
+    for (long n = 0; n < b->images; n++)
+        for (long d = first[0]; d < first[0] + extent[0]; d++)
+            for (long h = first[1]; h < first[1] + extent[1]; h++, to += pitch.row) {
+                if (d < 0 || d >= v->in[0] || h < 0 || h >= v->in[1] || inside == 0) {
+                    memset(to, 0, (size_t)extent[2] * sizeof(real));
+                    continue;
+                }
+                const real *row = s->x + (b->image + n) * v->stride[0] + channel * v->stride[1] + d * v->stride[2] + h * v->stride[3];
+                for (long i = 0; i < left; i++)
+                    to[i] = 0;
+                const long room = dense ? (v->in[1] - h) * v->in[2] - first[2] - left : 0;
+                copy_reals(row + first[2] + left, inside, room, to + left);
+                for (long i = left + inside; i < extent[2]; i++)
+                    to[i] = 0;
+            }
+}
+
+static void compute_block(void *context, long number, int worker)
+{
+    const struct plan *s = context;
+    const struct product *p = s->p;
+    const long channel = number % p->groups, step = p->in.step[2];
+    const struct box box = FN(box_at)(&s->in, &s->boxes, number / p->groups);
+    const struct pitch pitch = FN(box_pitch)(&s->in, box.images, box.size, 1);
+    real *w = (real *)(s->worker + (size_t)worker * s->worker_bytes), *copy = (real *)((char *)w + s->weight_bytes);
+    spread_weights(s, channel, w);
+    const struct windows *v = &s->in;
+    const int three = v->taps[0] == 1 && v->taps[1] == 3 && v->taps[2] == 3 && v->spread[1] == 1 && v->spread[2] == 1 && v->step[1] == step;
+    if (v->mode == CNN_ZEROS)
+        copy_plane_rows(s, &box, channel, pitch, copy);
+    else
+        FN(box_copy)(v, &box, s->x, channel, 1, pitch, copy);
+    memset(copy + pitch.size, 0, (size_t)(LANES * (step + 1)) * sizeof(real));
+    for (long n = 0; n < box.images; n++)
+        for (long d = 0; d < box.size[0]; d++) {
+            const real *in = copy + n * pitch.image + d * p->in.step[0] * pitch.plane;
+            real *y = s->y + (box.image + n) * p->y[0] + channel * p->y_group + (box.begin[0] + d) * p->y[2] + box.begin[1] * p->y[3] + box.begin[2] * p->y[4];
+            if (three && step == 1)
+                compute_plane(s, &box, in, pitch, w, 1, 1, y);
+            else if (three && step == 2)
+                compute_plane(s, &box, in, pitch, w, 2, 1, y);
+            else if (step == 1)
+                compute_plane(s, &box, in, pitch, w, 1, 0, y);
+            else if (step == 2)
+                compute_plane(s, &box, in, pitch, w, 2, 0, y);
+            else
+                compute_plane(s, &box, in, pitch, w, step, 0, y);
+        }
+}
+
+void FN(depthwise_rows)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+{
+    struct plan s = make_plan(p, run->scratch);
+    s.x = x, s.w = w, s.bias = bias, s.y = y;
+    const double cells = (double)(p->in.images * p->in.out[0]) * (double)(p->in.out[1] * p->in.out[2]);
+    cnn_parallel_for(run, s.boxes.total * p->groups, cells * (double)(p->groups * (s.taps + 4)) / 50, compute_block, &s);
+}
