@@ -11,7 +11,70 @@ struct pad {
     const struct cnn_pad *p;
     const real *from;
     real *to;
+    const long *source; /* of every padded cell of a row: the image cell that it shows, or -1. NULL where cells of a row do not lie side by side */
+    long front, inside; /* the cells of a padded row that show themselves */
 };
+
+static void copy_reals(const real *from, long n, real *to)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vec_store(to + i, vec_load(from + i));
+    for (; i < n; i++)
+        to[i] = from[i];
+}
+
+/* Rows of one channel whose cells lie side by side: what their borders show is found once. */
+static int single(const struct cnn_pad *p) { return p->c == 1 && p->image[4] == 1 && p->form[4] == 1; }
+static size_t source_bytes(const struct cnn_pad *p) { return (size_t)max_long(0, p->padded[2]) * sizeof(long); }
+
+static struct pad start(const struct cnn_pad *p, const real *from, real *to, char *scratch)
+{
+    struct pad s = {.p = p, .from = from, .to = to};
+    if (!single(p))
+        return s;
+    long *source = (long *)scratch;
+    for (long w = 0; w < p->padded[2]; w++)
+        source[w] = cnn_source(p->mode, w - p->before[2], p->in[2]);
+    s.source = source;
+    s.front = min_long(p->padded[2], max_long(0, p->before[2]));
+    s.inside = max_long(0, min_long(p->in[2] - max_long(0, -p->before[2]), p->padded[2] - s.front));
+    return s;
+}
+
+static void pad_single(const struct pad *s, const real *from, real *to)
+{
+    const struct cnn_pad *p = s->p;
+    const real value = (real)p->value;
+    for (long w = 0; w < s->front; w++)
+        to[w] = s->source[w] < 0 ? value : from[s->source[w]];
+    copy_reals(from + s->front - p->before[2], s->inside, to + s->front);
+    for (long w = s->front + s->inside; w < p->padded[2]; w++)
+        to[w] = s->source[w] < 0 ? value : from[s->source[w]];
+}
+
+/* A padded row of dy to, or added to, the row of dx: the cells themselves, then their copies, those in front and those behind. */
+static void fold_single(const struct pad *s, const real *from, int add, real *to)
+{
+    const struct cnn_pad *p = s->p;
+    const long crop = min_long(p->in[2], max_long(0, -p->before[2])), end = crop + s->inside;
+    if (add)
+        for (long i = 0; i < s->inside; i++)
+            to[crop + i] += from[s->front + i];
+    else {
+        memset(to, 0, (size_t)crop * sizeof(real));
+        copy_reals(from + s->front, s->inside, to + crop);
+        memset(to + end, 0, (size_t)(p->in[2] - end) * sizeof(real));
+    }
+    if (p->mode == CNN_ZEROS)
+        return;
+    for (long w = 0; w < s->front; w++)
+        if (s->source[w] >= 0)
+            to[s->source[w]] += from[w];
+    for (long w = s->front + s->inside; w < p->padded[2]; w++)
+        if (s->source[w] >= 0)
+            to[s->source[w]] += from[w];
+}
 
 /* `count` cells of a row side by side: channels are neighbours, or cells are, or neither. */
 static void copy_cells(const struct cnn_pad *p, const real *from, long count, real *to)
@@ -69,6 +132,10 @@ static void pad_row(void *context, long row, int worker)
         return;
     }
     const real *from = s->from + n * p->image[0] + plane * p->image[2] + line * p->image[3];
+    if (s->source) {
+        pad_single(s, from, to);
+        return;
+    }
     for (long w = 0; w < p->padded[2];) {
         const long i = w - p->before[2], cell = cnn_source(p->mode, i, p->in[2]);
         long run = 1;
@@ -86,12 +153,6 @@ static void pad_row(void *context, long row, int worker)
 
 static double work_of(const struct cnn_pad *p) { return (double)(p->n * p->c) * (double)(p->padded[0] * p->padded[1] * p->padded[2]) * 0.5; }
 
-size_t FN(pad_forward_scratch)(const void *problem, int workers)
-{
-    (void)problem, (void)workers;
-    return 0;
-}
-
 /* C order: the channels of an image become images of one channel, whose rows are runs. */
 static struct cnn_pad simplest(const struct cnn_pad *p)
 {
@@ -105,10 +166,22 @@ static struct cnn_pad simplest(const struct cnn_pad *p)
     return q;
 }
 
+static size_t scratch_of(const struct cnn_pad *problem)
+{
+    const struct cnn_pad p = simplest(problem);
+    return single(&p) ? source_bytes(&p) : 0;
+}
+
+size_t FN(pad_forward_scratch)(const void *problem, int workers)
+{
+    (void)workers;
+    return scratch_of(problem);
+}
+
 void FN(pad_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
-    struct pad s = {&p, array[0], array[1]};
+    struct pad s = start(&p, array[0], array[1], run->scratch);
     cnn_parallel_for(run, s.p->n * s.p->padded[0] * s.p->padded[1], work_of(s.p), pad_row, &s);
 }
 
@@ -181,20 +254,23 @@ static void fold_image_row(void *context, long row, int worker)
     int add = 0;
     for (long i = -1; next_copy(p, 0, d, &i);)
         for (long j = -1; next_copy(p, 1, h, &j); add = 1)
-            fold_row(p, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], add, to);
+            if (s->source)
+                fold_single(s, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], add, to);
+            else
+                fold_row(p, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], add, to);
     if (!add)
         fill_image(p, p->in[2], to);
 }
 
 size_t FN(pad_backward_scratch)(const void *problem, int workers)
 {
-    (void)problem, (void)workers;
-    return 0;
+    (void)workers;
+    return scratch_of(problem);
 }
 
 void FN(pad_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
-    struct pad s = {&p, array[0], array[1]};
+    struct pad s = start(&p, array[0], array[1], run->scratch);
     cnn_parallel_for(run, s.p->n * s.p->in[0] * s.p->in[1], 2 * work_of(s.p), fold_image_row, &s);
 }
