@@ -4,19 +4,12 @@
  *     linear, cubic  t = (p + 1/2) q - 1/2 (linear: at least 0), or p (M-1)/(P-1) with aligned corners
  *                    linear: (1-f) x[h] + f x[h+1];  cubic: 4 taps from floor t - 1, a = -3/4; indices clamped to the image
  *
- * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, other orders come plane by
- * plane. A row of results is the weighted sum of rows, then of its neighbouring pixels; the tables are made in float64 and
+ * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, doubled contiguous rows are resize_rows.c's,
+ * other orders come plane by plane. A row of results is the weighted sum of rows, then of its neighbouring pixels; the tables are made in float64 and
  * rounded once. Both overwrite. Source: mathematics 2.7. */
 #include "ops.h"
 #include "planes.h"
-
-enum { MOST_TAPS = 4 };
-
-/* Where an output cell of one axis reads, and with what weight. */
-struct taps {
-    long cell[MOST_TAPS];
-    real weight[MOST_TAPS];
-};
+#include "resize.h"
 
 struct resize {
     const struct cnn_resize *p;
@@ -74,8 +67,15 @@ static struct taps find_taps(const struct cnn_resize *p, int a, long cell)
 }
 
 static int tap_count(const struct cnn_resize *p) { return p->mode == CNN_CUBIC ? 4 : p->mode == CNN_LINEAR_RESIZE ? 2 : 1; }
-/* An axis that keeps its size (the missing ones of lower ranks among them) reads one cell. */
-static int taps_of(const struct resize *s, int a) { return s->p->in[a] == 1 && s->p->out[a] == 1 ? 1 : s->count; }
+int FN(resize_tap_count)(const struct cnn_resize *p, int axis) { return p->in[axis] == 1 && p->out[axis] == 1 ? 1 : tap_count(p); }
+static int taps_of(const struct resize *s, int a) { return FN(resize_tap_count)(s->p, a); }
+
+void FN(resize_taps)(const struct cnn_resize *p, int axis, struct taps *to)
+{
+    const int one = FN(resize_tap_count)(p, axis) == 1 && tap_count(p) > 1;
+    for (long i = 0; i < p->out[axis]; i++)
+        to[i] = one ? (struct taps){{0}, {1}} : find_taps(p, axis, i);
+}
 
 static size_t place(struct resize *s, const struct cnn_resize *p, char *scratch, int workers)
 {
@@ -94,11 +94,7 @@ static struct resize start(const struct cnn_resize *p, const real *from, real *t
     struct resize s = {.p = p, .from = from, .to = to, .count = tap_count(p)};
     place(&s, p, scratch, workers);
     for (int a = 0; a < 3; a++)
-        for (long i = 0; i < p->out[a]; i++) {
-            s.table[a][i] = find_taps(p, a, i);
-            if (taps_of(&s, a) == 1 && s.count > 1)
-                s.table[a][i] = (struct taps){{0}, {1}};
-        }
+        FN(resize_taps)(p, a, s.table[a]);
     return s;
 }
 
@@ -251,6 +247,8 @@ static size_t scratch_of(const struct cnn_resize *p, int workers)
 {
     struct resize tables;
     const struct planes s = describe(p, 0); /* forward and backward need the same */
+    if (FN(resize_rows_take)(p))
+        return FN(resize_rows_scratch)(p, workers);
     return together(p) ? place(&tables, p, NULL, workers) : FN(planes_scratch)(&s, workers);
 }
 
@@ -266,7 +264,9 @@ size_t FN(resize_backward_scratch)(const void *problem, int workers) { return sc
 
 void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    if (together(problem))
+    if (FN(resize_rows_take)(problem))
+        FN(resize_rows_forward)(problem, array[0], array[1], run);
+    else if (together(problem))
         forward(problem, array[0], array[1], run);
     else
         run_planes(problem, 0, array[0], array[1], run);
@@ -274,7 +274,9 @@ void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run 
 
 void FN(resize_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    if (together(problem))
+    if (FN(resize_rows_take)(problem))
+        FN(resize_rows_backward)(problem, array[0], array[1], run);
+    else if (together(problem))
         backward(problem, array[0], array[1], run);
     else
         run_planes(problem, 1, array[0], array[1], run);

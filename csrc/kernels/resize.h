@@ -1,0 +1,29 @@
+/* resize.h: which cells an interpolated one reads. */
+#ifndef CNN_RESIZE_H
+#define CNN_RESIZE_H
+
+#include "../base/parallel.h"
+#include "../base/problem.h"
+#include "../base/real.h"
+
+enum { MOST_TAPS = 4 };
+
+/* Where an output cell of one axis reads, and with what weight. */
+struct taps {
+    long cell[MOST_TAPS];
+    real weight[MOST_TAPS];
+};
+
+/* Taps of an axis; one that keeps a size of 1 (the missing ones of lower ranks among them) reads one cell. */
+int FN(resize_tap_count)(const struct cnn_resize *p, int axis);
+
+/* Those of every output cell of an axis. */
+void FN(resize_taps)(const struct cnn_resize *p, int axis, struct taps *to);
+
+/* The same for images whose rows are contiguous and whose channels are not neighbours, doubled in width. */
+int FN(resize_rows_take)(const struct cnn_resize *p);
+size_t FN(resize_rows_scratch)(const struct cnn_resize *p, int workers);
+void FN(resize_rows_forward)(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run);
+void FN(resize_rows_backward)(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run);
+
+#endif

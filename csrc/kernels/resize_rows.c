@@ -1,0 +1,312 @@
+/* resize_rows.c: resize.c's interpolation of images whose rows are contiguous, to twice their width. Lanes are neighbouring columns: the
+ * cells 2i and 2i + 1 of a row read with the same weights for every i but those at its ends, so two vectors of results are shuffled
+ * into each other, and gradients come from the even and the odd ones. Ends are computed cell by cell. */
+#include "resize.h"
+#include "transpose.h"
+
+/* Who reads a cell of an axis: entries [begin[cell], begin[cell + 1]), in order. */
+struct reader {
+    long cell; /* of the output */
+    real weight;
+};
+
+struct rows {
+    const struct cnn_resize *p;
+    const real *from;
+    real *to;
+    struct taps *table[3];
+    long *begin[3]; /* of gradients */
+    struct reader *readers[3];
+    int count[3];         /* taps */
+    long low, high;       /* pairs of results whose taps are those of the middle */
+    long away[2][MOST_TAPS]; /* their cells, from i */
+    char *worker;
+    size_t worker_bytes;
+    long room;
+};
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+int FN(resize_rows_take)(const struct cnn_resize *p)
+{
+    const int neighbours = p->x[1] == 1 && p->y[1] == 1 && p->c > 1;
+    return CNN_HAS_TRANSPOSE && p->x[4] == 1 && p->y[4] == 1 && !neighbours && p->out[2] == 2 * p->in[2] && p->in[2] >= LANES + MOST_TAPS;
+}
+
+static size_t place(struct rows *s, const struct cnn_resize *p, char *scratch, int workers)
+{
+    size_t bytes = 0;
+    for (int a = 0; a < 3; a++) {
+        s->table[a] = (struct taps *)(scratch + bytes);
+        bytes += aligned((size_t)p->out[a] * sizeof(struct taps));
+        s->begin[a] = (long *)(scratch + bytes);
+        bytes += aligned((size_t)(p->in[a] + 1) * sizeof(long));
+        s->readers[a] = (struct reader *)(scratch + bytes);
+        bytes += aligned((size_t)(p->out[a] * MOST_TAPS) * sizeof(struct reader));
+    }
+    s->room = round_up(p->out[2], LANES) + LANES;
+    s->worker = scratch + bytes;
+    s->worker_bytes = aligned((size_t)(2 * s->room) * sizeof(real));
+    return bytes + (size_t)workers * s->worker_bytes;
+}
+
+size_t FN(resize_rows_scratch)(const struct cnn_resize *p, int workers)
+{
+    struct rows s;
+    return place(&s, p, NULL, workers);
+}
+
+static int alike(const struct taps *a, const struct taps *b, long cells, int count)
+{
+    for (int k = 0; k < count; k++)
+        if (a->cell[k] != b->cell[k] + cells || a->weight[k] != b->weight[k])
+            return 0;
+    return 1;
+}
+
+static struct rows start(const struct cnn_resize *p, const real *from, real *to, struct cnn_run *run)
+{
+    struct rows s = {.p = p, .from = from, .to = to};
+    place(&s, p, run->scratch, run->workers);
+    for (int a = 0; a < 3; a++) {
+        s.count[a] = FN(resize_tap_count)(p, a);
+        FN(resize_taps)(p, a, s.table[a]);
+    }
+    const long middle = p->in[2] / 2;
+    const int count = FN(resize_tap_count)(p, 2);
+    const struct taps *t = s.table[2], *m = t + 2 * middle;
+    for (int f = 0; f < 2; f++)
+        for (int k = 0; k < count; k++)
+            s.away[f][k] = m[f].cell[k] - middle;
+    for (s.low = middle; s.low > 0 && alike(&t[2 * s.low - 2], m, s.low - 1 - middle, count) && alike(&t[2 * s.low - 1], m + 1, s.low - 1 - middle, count);)
+        s.low--;
+    for (s.high = middle; s.high < p->in[2] && alike(&t[2 * s.high], m, s.high - middle, count) && alike(&t[2 * s.high + 1], m + 1, s.high - middle, count);)
+        s.high++;
+    return s;
+}
+
+static void list_readers(struct rows *s)
+{
+    const struct cnn_resize *p = s->p;
+    for (int a = 0; a < 3; a++) {
+        const int count = FN(resize_tap_count)(p, a);
+        long *begin = s->begin[a];
+        memset(begin, 0, (size_t)(p->in[a] + 1) * sizeof(long));
+        for (long i = 0; i < p->out[a]; i++)
+            for (int k = 0; k < count; k++)
+                begin[s->table[a][i].cell[k] + 1]++;
+        for (long i = 0; i < p->in[a]; i++)
+            begin[i + 1] += begin[i];
+        for (long i = 0; i < p->out[a]; i++)
+            for (int k = 0; k < count; k++)
+                s->readers[a][begin[s->table[a][i].cell[k]]++] = (struct reader){i, s->table[a][i].weight[k]};
+        for (long i = p->in[a]; i > 0; i--)
+            begin[i] = begin[i - 1];
+        begin[0] = 0;
+    }
+}
+
+static double work_of(const struct cnn_resize *p)
+{
+    return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (FN(resize_tap_count)(p, 2) + 1) * 0.15;
+}
+
+static void double_cells(const struct rows *s, const real *rows, long begin, long end, real *y)
+{
+    const int count = s->count[2];
+    for (long w = 2 * begin; w < 2 * end; w++) {
+        const struct taps *t = &s->table[2][w];
+        real sum = t->weight[0] * rows[t->cell[0]];
+        for (int k = 1; k < count; k++)
+            sum += t->weight[k] * rows[t->cell[k]];
+        y[w] = sum;
+    }
+}
+
+/* A row of results from the weighted rows. */
+ALWAYS_INLINE void double_row(const struct rows *s, const real *rows, const int count, real *y)
+{
+#if CNN_HAS_TRANSPOSE
+    const struct taps *m = s->table[2] + s->p->in[2] / 2 * 2;
+    if (s->high - s->low >= LANES) {
+        const long high = s->high;
+        vec weight[2][MOST_TAPS];
+        const real *at[2][MOST_TAPS];
+        UNROLL for (int f = 0; f < 2; f++)
+            UNROLL for (int k = 0; k < count; k++)
+                weight[f][k] = vec_fill(m[f].weight[k]), at[f][k] = rows + s->away[f][k];
+        for (long i = s->low;; i = min_long(i + LANES, high - LANES)) {
+            vec v[2];
+            UNROLL for (int f = 0; f < 2; f++) {
+                v[f] = weight[f][0] * vec_load(at[f][0] + i);
+                UNROLL for (int k = 1; k < count; k++)
+                    v[f] = vec_madd(weight[f][k], vec_load(at[f][k] + i), v[f]);
+            }
+            vec_store(y + 2 * i, __builtin_shufflevector(v[0], v[1], LOWER_INDICES));
+            vec_store(y + 2 * i + LANES, __builtin_shufflevector(v[0], v[1], UPPER_INDICES));
+            if (i + LANES >= high)
+                break;
+        }
+        double_cells(s, rows, 0, s->low, y);
+        double_cells(s, rows, s->high, s->p->in[2], y);
+        return;
+    }
+#endif
+    double_cells(s, rows, 0, s->p->in[2], y);
+}
+
+/* Rows and their weights, summed in order. */
+enum { MOST_ROWS = 16 };
+struct weighted {
+    int count;
+    const real *row[MOST_ROWS];
+    real weight[MOST_ROWS];
+};
+
+static void sum_weighted(const struct weighted *r, long n, int add, real *to)
+{
+    long i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + i);
+        if (add)
+            sum = vec_load(to + i) + sum;
+        for (int k = 1; k < r->count; k++)
+            sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + i), sum);
+        vec_store(to + i, sum);
+    }
+    for (; i < n; i++) {
+        real sum = add ? to[i] + r->weight[0] * r->row[0][i] : r->weight[0] * r->row[0][i];
+        for (int k = 1; k < r->count; k++)
+            sum += r->weight[k] * r->row[k][i];
+        to[i] = sum;
+    }
+}
+
+static void forward_row(void *context, long row, int worker)
+{
+    const struct rows *s = context;
+    const struct cnn_resize *p = s->p;
+    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], c = row / p->out[1] / p->out[0] % p->c, n = row / p->out[1] / p->out[0] / p->c;
+    const struct taps *td = &s->table[0][d], *th = &s->table[1][h];
+    const real *x = s->from + n * p->x[0] + c * p->x[1], *rows = x + td->cell[0] * p->x[2] + th->cell[0] * p->x[3];
+    real *y = s->to + n * p->y[0] + c * p->y[1] + d * p->y[2] + h * p->y[3];
+    const int count = s->count[2], deep = s->count[0], tall = s->count[1];
+    if (deep * tall > 1) {
+        real *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes);
+        struct weighted r;
+        r.count = 0;
+        for (int i = 0; i < deep; i++)
+            for (int j = 0; j < tall; j++, r.count++)
+                r.row[r.count] = x + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[r.count] = td->weight[i] * th->weight[j];
+        sum_weighted(&r, p->in[2], 0, sums);
+        rows = sums;
+    }
+    if (count == 1)
+        double_row(s, rows, 1, y);
+    else if (count == 2)
+        double_row(s, rows, 2, y);
+    else
+        double_row(s, rows, 4, y);
+}
+
+void FN(resize_rows_forward)(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run)
+{
+    struct rows s = start(p, x, y, run);
+    cnn_parallel_for(run, p->n * p->c * p->out[0] * p->out[1], work_of(p), forward_row, &s);
+}
+
+static void halve_cells(const struct rows *s, const real *sums, long begin, long end, real *dx)
+{
+    for (long i = begin; i < end; i++) {
+        real sum = 0;
+        for (long e = s->begin[2][i]; e < s->begin[2][i + 1]; e++)
+            sum += s->readers[2][e].weight * sums[s->readers[2][e].cell];
+        dx[i] = sum;
+    }
+}
+
+/* A row of dx from the weighted rows of dy. Cells whose readers are all among the pairs alike read the even ones and the odd ones. */
+ALWAYS_INLINE void halve_row(const struct rows *s, const real *sums, const int count, real *halves, real *dx)
+{
+    const long in = s->p->in[2];
+    long low = s->low, high = s->high;
+    for (int f = 0; f < 2; f++)
+        for (int k = 0; k < count; k++)
+            low = max_long(low, s->low + s->away[f][k]), high = min_long(high, s->high + s->away[f][k]);
+    /* a clamped end reads the same cell more often */
+    while (low < high && s->begin[2][low + 1] - s->begin[2][low] != 2 * count)
+        low++;
+    while (low < high && s->begin[2][high] - s->begin[2][high - 1] != 2 * count)
+        high--;
+    if (high - low < LANES) {
+        halve_cells(s, sums, 0, in, dx);
+        return;
+    }
+    real *half[2] = {halves, halves + round_up(in, LANES)};
+    for (int f = 0; f < 2; f++) {
+        long i = 0;
+        for (; i + LANES <= in; i += LANES)
+            vec_store(half[f] + i, vec_load_apart(sums + f + 2 * i, 2));
+        for (; i < in; i++)
+            half[f][i] = sums[f + 2 * i];
+    }
+    const struct taps *m = s->table[2] + in / 2 * 2;
+    vec weight[2][MOST_TAPS];
+    const real *at[2][MOST_TAPS];
+    UNROLL for (int f = 0; f < 2; f++)
+        UNROLL for (int k = 0; k < count; k++)
+            weight[f][k] = vec_fill(m[f].weight[k]), at[f][k] = half[f] - s->away[f][k];
+    for (long i = low;; i = min_long(i + LANES, high - LANES)) {
+        vec sum = {0};
+        UNROLL for (int k = count - 1; k >= 0; k--)
+            UNROLL for (int f = 0; f < 2; f++)
+                sum = vec_madd(weight[f][k], vec_load(at[f][k] + i), sum);
+        vec_store(dx + i, sum);
+        if (i + LANES >= high)
+            break;
+    }
+    halve_cells(s, sums, 0, low, dx);
+    halve_cells(s, sums, high, in, dx);
+}
+
+static void backward_row(void *context, long row, int worker)
+{
+    const struct rows *s = context;
+    const struct cnn_resize *p = s->p;
+    const long h = row % p->in[1], d = row / p->in[1] % p->in[0], c = row / p->in[1] / p->in[0] % p->c, n = row / p->in[1] / p->in[0] / p->c;
+    real *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes), *halves = sums + s->room;
+    const real *dy = s->from + n * p->y[0] + c * p->y[1];
+    real *dx = s->to + n * p->x[0] + c * p->x[1] + d * p->x[2] + h * p->x[3];
+    int add = 0;
+    struct weighted r;
+    r.count = 0;
+    for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
+        for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++) {
+            const struct reader *a = &s->readers[0][i], *b = &s->readers[1][j];
+            if (r.count == MOST_ROWS) {
+                sum_weighted(&r, p->out[2], add, sums);
+                r.count = 0, add = 1;
+            }
+            r.row[r.count] = dy + a->cell * p->y[2] + b->cell * p->y[3], r.weight[r.count++] = a->weight * b->weight;
+        }
+    if (r.count) {
+        sum_weighted(&r, p->out[2], add, sums);
+        add = 1;
+    }
+    const int count = s->count[2];
+    if (!add)
+        memset(dx, 0, (size_t)p->in[2] * sizeof(real));
+    else if (count == 1)
+        halve_row(s, sums, 1, halves, dx);
+    else if (count == 2)
+        halve_row(s, sums, 2, halves, dx);
+    else
+        halve_row(s, sums, 4, halves, dx);
+}
+
+void FN(resize_rows_backward)(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run)
+{
+    struct rows s = start(p, dy, dx, run);
+    list_readers(&s);
+    cnn_parallel_for(run, p->n * p->c * p->in[0] * p->in[1], work_of(p), backward_row, &s);
+}
