@@ -43,7 +43,7 @@ POOLS = [
 def test_pools(options, dtype):
     rng = np.random.default_rng(0)
     for width, dilation in itertools.product(WIDTHS, (1, 2)):
-        x = whole(rng, (2, 5, 9, width), dtype)
+        x = whole(rng, (2, 5 if width % 2 else 16, 9, width), dtype)
         of_max = {**options, "dilation": dilation}
         try:
             y, index = F.max_pool2d(x, **of_max, return_indices=True)
