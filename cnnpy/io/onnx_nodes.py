@@ -99,6 +99,9 @@ def _max_pool(model, n, x):
     if not wanted:
         return found
     y, indices = found  # ours count within an image plane, the standard's through the whole array
+    if n.get("storage_order", 0):  # and along its columns
+        sizes = x.shape[2:]
+        indices = np.ravel_multi_index(np.unravel_index(_array(indices), sizes), sizes, order="F")
     planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(window))
     return y, indices + planes * math.prod(x.shape[2:])
 
@@ -110,7 +113,10 @@ def _max_unpool(model, n, x, indices, output_shape=None):
     natural = [(m - 1) * s - b - a + w for m, s, (b, a), w in zip(x.shape[2:], o["stride"], o["padding"], window, strict=True)]
     sizes = natural if output_shape is None else _ints(output_shape)[2:]
     planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(window))
-    inner = _array(indices) - planes * math.prod(sizes)
+    inner = _array(indices) - planes * math.prod(natural)  # they count in the natural size, whatever the result's
+    if any(s < m for s, m in zip(sizes, natural, strict=True)):
+        raise ValueError(f"import_onnx: {n} has output_shape {tuple(sizes)}, expected at least {tuple(natural)}")
+    inner = np.ravel_multi_index(np.unravel_index(inner, natural), sizes)
     if any(b != a for b, a in o["padding"]):
         raise ValueError(f"import_onnx: {n} crops unevenly, which max_unpool lacks")
     padding = [b for b, _ in o["padding"]]
@@ -143,6 +149,8 @@ def _global(model, n, x):
 
 @node("BatchNormalization")
 def _batch_norm(model, n, x, scale, bias, mean, var):
+    if len(n.outputs) > 1:
+        raise ValueError(f"import_onnx: {n} gives its statistics, which are buffers here")
     return F.batch_norm(x, mean, var, scale, bias, training=model.training, momentum=1 - n.get("momentum", 0.9), eps=n.get("epsilon", 1e-5))
 
 
@@ -201,6 +209,8 @@ def _clip(model, n, x, low=None, high=None):
     high = n.get("max", math.inf) if high is None else float(_array(high))
     if not isinstance(x, Tensor):
         return np.clip(x, low, high)
+    if low > high:
+        return -F.maximum(-F.maximum(x, np.array(low, x.dtype)), np.array(-high, x.dtype))
     if math.isinf(low) or math.isinf(high):
         y = x if math.isinf(low) else F.maximum(x, np.array(low, x.dtype))
         return y if math.isinf(high) else -F.maximum(-y, np.array(-high, x.dtype))
@@ -224,7 +234,10 @@ def _arithmetic(model, n, a, b):
 
 @node("Div")
 def _div(model, n, a, b):
-    return a // b if _array(a).dtype.kind in "iu" else a / b
+    if _array(a).dtype.kind not in "iu":
+        return a / b
+    a, b = _array(a), _array(b)  # towards 0
+    return a // b + ((a % b != 0) & ((a < 0) != (b < 0)))
 
 
 @node("Max", "Min")
@@ -399,8 +412,14 @@ def _resize(model, n, x, *more):
         raise ValueError(f"import_onnx: {n} has mode {mode} with {rule}, which interpolate lacks")
     if sizes is not None:
         factors = {"size": _ints(sizes)[2:]}
+        results = factors["size"]
     else:
         factors = {"scale_factor": [float(v) for v in np.ravel(_array(scales))[2:]]}
+        results = [s * v for s, v in zip(x.shape[2:], factors["scale_factor"], strict=True)]
+    if rule == "align_corners" and any(abs(r - round(r)) > 1e-4 for r in results):
+        raise ValueError(f"import_onnx: {n} aligns the corners of {results} cells, which interpolate lacks")
+    if rule == "pytorch_half_pixel" and any(r < 2 <= s for r, s in zip(results, x.shape[2:], strict=True)):
+        raise ValueError(f"import_onnx: {n} has a size of 1 with {rule}, which interpolate lacks")
     return F.interpolate(x, mode=kind, align_corners=rule == "align_corners", **factors)
 
 
@@ -429,10 +448,12 @@ def _reduce(model, n, x, axes=None):
 def _dropout(model, n, x, ratio=None, training=None):
     p = n.get("ratio", 0.5) if ratio is None else float(_array(ratio))
     if not model.training or p == 0:
-        return x
+        return (x, np.ones(x.shape, bool)) if len(n.outputs) > 1 else x
     seed, call = model._rng
     model._rng = [seed, call + 1]
-    return F.dropout(x, p, rng=seed << 31 | (call & 0x7FFFFFFF))
+    key = seed << 31 | (call & 0x7FFFFFFF)
+    y = F.dropout(x, p, rng=key)
+    return (y, F.dropout(np.ones(x.shape, x.dtype), p, rng=key) != 0) if len(n.outputs) > 1 else y
 
 
 @node("Identity")

@@ -24,7 +24,7 @@ FIGURES = {
     "F1": ("exact agreement with the naive loops: 0 differing bits", [f"{R}/test_exact.py", f"{R}/test_grid.py"], r"grid: .*", ""),
     "F2": ("rounding error within the derived bounds, functions within 4 ulp", [f"{R}/test_special_values.py", f"{R}/test_exact.py", "tests/functional/test_winograd.py"], r"ulp.*|all floats.*", ""),
     "F3": ("gradients equal central differences below 1e-7; adjoint exact on whole numbers", [f"{R}/test_gradients.py"], None, ""),
-    "F4": ("ONNX node vectors", None, None, "the vectors are not extracted; exported and imported models are compared with onnxruntime instead (tests/io/test_onnx.py)"),
+    "F4": ("ONNX node vectors: right, or refused in a sentence", ["tests/io/test_onnx_vectors.py"], r"onnx vectors: .*", "nodes that import_onnx does not know; models are compared with onnxruntime too (tests/io/test_onnx.py)"),
     "F5": ("random property examples under sanitizers: 0 reports, 0 suppressions", None, None, "the whole suite, its property tests too, runs under the sanitizers in .ci/run; no target of examples, no libFuzzer"),
     "F6": ("bad arguments: the right class, naming the argument", [f"{R}/test_arguments.py"], None, ""),
     "F7": ("C coverage: lines 100 %, branches 95 %", None, None, "not measured"),
