@@ -161,10 +161,14 @@ def _instance_norm(model, n, x, scale, bias):
 
 @node("LayerNormalization")
 def _layer_norm(model, n, x, scale, bias=None):
-    if len(n.outputs) > 1:
-        raise ValueError(f"import_onnx: {n} gives its statistics, which layer_norm does not")
-    axis = n.get("axis", -1) % x.ndim
-    return F.layer_norm(x, tuple(x.shape[axis:]), scale, bias, eps=n.get("epsilon", 1e-5))
+    axis, eps = n.get("axis", -1) % x.ndim, n.get("epsilon", 1e-5)
+    y = F.layer_norm(x, tuple(x.shape[axis:]), scale, bias, eps=eps)
+    if len(n.outputs) == 1:
+        return y
+    axes = tuple(range(axis, x.ndim))
+    mean = x.mean(axes, keepdims=True)
+    away = x - mean
+    return y, mean, 1.0 / ((away * away).mean(axes, keepdims=True) + eps).sqrt()
 
 
 @node("LRN")
