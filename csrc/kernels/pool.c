@@ -1,4 +1,4 @@
-/* pool.c: maximum and average over windows of each channel alone.
+/* pool.c: maximum and average over windows of each channel alone; the average is in pool_average.c.
  *
  *     W(p) = the cells p*stride - before + r*dilation of a window that lie inside the image
  *     max      y[p] = the first maximum of x over W(p) in scan order; the first NaN beats all;   dx[index[p]] += dy[p]
@@ -7,41 +7,10 @@
  *
  * x[N][C][in], y[N][C][out] of any strides; index[N][C][out] is int64 in C order, flat in the input's spatial plane. What a
  * backward pass needs and no caller sees is a byte a window instead, its tap. The loops
- * below have channels as neighbours in memory; contiguous rows are pool_rows.c's, other orders come here plane by plane (planes.h). Forward and backward
+ * below have channels as neighbours in memory; contiguous rows are pool_rows.h's, other orders come here plane by plane (planes.h). Forward and backward
  * overwrite. Source: mathematics 2.6. */
 #include "ops.h"
 #include "pool.h"
-
-/* The same for every row: where the windows of an output row begin and end, and their divisors. */
-struct column {
-    struct range taps;
-    long cells;
-};
-
-struct pool {
-    const struct cnn_pool *p;
-    const real *x;
-    real *y;
-    struct winners won;
-    const struct column *columns;
-    real *scratch; /* of averages: two rows a worker */
-};
-
-static size_t columns_bytes(const struct cnn_pool *p) { return (size_t)round_up(p->out[2] * (long)sizeof(struct column), 64); }
-
-static struct pool start(const struct cnn_pool *p, const real *x, real *y, struct winners won, char *scratch)
-{
-    struct column *columns = (struct column *)scratch;
-    for (long w = 0; w < p->out[2]; w++)
-        columns[w] = (struct column){taps_inside(p, 2, w), divisor(p, 2, w)};
-    return (struct pool){p, x, y, won, columns, (real *)(scratch + columns_bytes(p))};
-}
-
-static long rows_of(const struct cnn_pool *p, const long cells[3]) { return p->n * cells[0] * cells[1]; }
-static double work_of(const struct cnn_pool *p)
-{
-    return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]) * 0.3;
-}
 
 /* Cells from the one of tap 0 to that of a tap, in the flat plane. */
 static long tap_cells(const struct cnn_pool *p, long tap)
@@ -180,8 +149,8 @@ static size_t max_scratch(const struct cnn_pool *p, int workers) { return column
 
 static void max_forward(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run)
 {
-    const struct pool s = start(p, x, y, won, run->scratch);
-    cnn_parallel_for(run, rows_of(p, p->out), work_of(p), max_row, (void *)&s);
+    const struct pool s = start_pool(p, x, y, won, run->scratch);
+    cnn_parallel_for(run, rows_of(p, p->out), work_of_pool(p), max_row, (void *)&s);
 }
 
 enum { LINE = 64 / (int)sizeof(real) }; /* reals of a cache line */
@@ -338,200 +307,6 @@ static size_t no_scratch(const struct cnn_pool *p, int workers)
     return 0;
 }
 
-/* Averages work on whole rows of pixels, so that few channels fill the lanes too: a row of sums over the window's rows, then
- * sums of its neighbouring pixels. A vector that starts at a pixel's channels may reach into the next pixels; the reals
- * beyond are written again by those, or are the slack at the row's end. */
-static long row_room(const struct cnn_pool *p) { return round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c; }
-
-static void load_row(const real *row, long pixels, long channels, long step, real *to, int add)
-{
-    if (step == channels) {
-        const long n = pixels * channels;
-        long i = 0;
-        for (; i + LANES <= n; i += LANES) {
-            vec v = vec_load(row + i);
-            if (add)
-                v = vec_load(to + i) + v;
-            vec_store(to + i, v);
-        }
-        for (; i < n; i++)
-            to[i] = add ? to[i] + row[i] : row[i];
-        return;
-    }
-    for (long w = 0; w < pixels; w++)
-        for (long c = 0; c < channels; c++)
-            to[w * channels + c] = add ? to[w * channels + c] + row[w * step + c] : row[w * step + c];
-}
-
-static void store_row(const real *from, long pixels, long channels, long step, real *row)
-{
-    if (step == channels) {
-        memcpy(row, from, (size_t)(pixels * channels) * sizeof(real));
-        return;
-    }
-    for (long w = 0; w < pixels; w++)
-        memcpy(row + w * step, from + w * channels, (size_t)channels * sizeof(real));
-}
-
-/* Windows that share no columns need no row of sums: a pixel's channels are summed as the row would be, down, then across. */
-ALWAYS_INLINE void average_window(const struct cnn_pool *p, const real *x, const long deep, const long tall, const long wide, real by, real *y)
-{
-    const int halves = (by == 2) | (by == 4) | (by == 8) | (by == 16); /* whose quotients are products */
-    const vec divisor = vec_fill(by), factor = vec_fill(1 / by);
-    for (long c = 0; c < p->c; c += LANES) {
-        vec sum = {0};
-        for (long k = 0; k < wide; k++) {
-            const real *from = x + k * p->x[4] + c;
-            vec down = vec_load(from);
-            for (long i = 0; i < deep; i++)
-                for (long j = i ? 0 : 1; j < tall; j++)
-                    down = down + vec_load(from + i * p->x[2] + j * p->x[3]);
-            sum = sum + down;
-        }
-        vec_store(y + c, halves ? sum * factor : sum / divisor);
-    }
-}
-
-static void average_windows(const struct pool *s, struct range r0, struct range r1, long cells, const real *x, real *y)
-{
-    const struct cnn_pool *p = s->p;
-    const long deep = r0.end - r0.begin, tall = r1.end - r1.begin;
-    x += (r0.first + r0.begin) * p->x[2] + (r1.first + r1.begin) * p->x[3];
-    for (long w = 0; w < p->out[2]; w++) {
-        const struct range r2 = s->columns[w].taps;
-        const real *from = x + (r2.first + r2.begin) * p->x[4], by = (real)(cells * s->columns[w].cells);
-        real *to = y + w * p->y[4];
-        const long wide = r2.end - r2.begin;
-        if (deep == 1 && tall == 2 && wide == 2)
-            average_window(p, from, 1, 2, 2, by, to);
-        else if (wide > 0)
-            average_window(p, from, deep, tall, wide, by, to);
-        else
-            memset(to, 0, (size_t)p->c * sizeof(real));
-    }
-}
-
-static void average_row(void *context, long row, int worker)
-{
-    const struct pool *s = context;
-    const struct cnn_pool *p = s->p;
-    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], channels = p->c;
-    const struct range r0 = taps_inside(p, 0, d), r1 = taps_inside(p, 1, h);
-    const long cells = divisor(p, 0, d) * divisor(p, 1, h);
-    real *sums = s->scratch + 2 * worker * row_room(p), *means = sums + row_room(p);
-    if (channels % LANES == 0 && !p->adaptive && p->window[2] <= p->stride[2] && r0.begin < r0.end && r1.begin < r1.end) {
-        average_windows(s, r0, r1, cells, s->x + n * p->x[0], s->y + n * p->y[0] + d * p->y[2] + h * p->y[3]);
-        return;
-    }
-    int add = 0;
-    for (long i = r0.begin; i < r0.end; i++)
-        for (long j = r1.begin; j < r1.end; j++, add = 1)
-            load_row(s->x + n * p->x[0] + (r0.first + i) * p->x[2] + (r1.first + j) * p->x[3], p->in[2], channels, p->x[4], sums, add);
-    if (!add)
-        memset(sums, 0, (size_t)(p->in[2] * channels) * sizeof(real));
-    for (long w = 0; w < p->out[2]; w++) {
-        const struct range r2 = s->columns[w].taps;
-        const vec by = vec_fill((real)(cells * s->columns[w].cells));
-        for (long c = 0; c < channels; c += LANES) {
-            vec sum = {0};
-            for (long k = r2.begin; k < r2.end; k++)
-                sum = sum + vec_load(sums + (r2.first + k) * channels + c);
-            vec_store(means + w * channels + c, sum / by);
-        }
-    }
-    store_row(means, p->out[2], channels, p->y[4], s->y + n * p->y[0] + d * p->y[2] + h * p->y[3]);
-}
-
-static size_t row_scratch(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)(2 * row_room(p) * workers) * sizeof(real); }
-
-static void average_forward(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run)
-{
-    (void)won;
-    const struct pool s = start(p, x, y, (struct winners){0}, run->scratch);
-    cnn_parallel_for(run, rows_of(p, p->out), work_of(p), average_row, (void *)&s);
-}
-
-static void zero_pixels(const struct cnn_pool *p, long begin, long end, real *dx)
-{
-    for (long w = begin; w < end; w++)
-        memset(dx + w * p->x[4], 0, (size_t)p->c * sizeof(real));
-}
-
-/* A row of dx that one row of windows reaches at most, none of which share a column: every share is written where it belongs. */
-static void write_shares(const struct pool *s, long cells, const real *dy, real *dx)
-{
-    const struct cnn_pool *p = s->p;
-    long done = 0;
-    for (long w = 0; dy && w < p->out[2]; w++) {
-        const struct range r = s->columns[w].taps;
-        const long begin = r.first + r.begin, end = r.first + r.end;
-        if (end <= begin)
-            continue;
-        const vec by = vec_fill((real)(cells * s->columns[w].cells));
-        zero_pixels(p, done, begin, dx);
-        for (long c = 0; c < p->c; c += LANES) {
-            const vec share = vec_load(dy + w * p->y[4] + c) / by;
-            for (long i = begin; i < end; i++)
-                vec_store(dx + i * p->x[4] + c, share);
-        }
-        done = max_long(done, end);
-    }
-    zero_pixels(p, done, p->in[2], dx);
-}
-
-/* One row of dx gathers from the rows of dy whose windows reach it, in scan order. */
-static void average_backward_row(void *context, long row, int worker)
-{
-    const struct pool *s = context; /* x is dy, y is dx */
-    const struct cnn_pool *p = s->p;
-    const long cell[2] = {row / p->in[1] % p->in[0], row % p->in[1]}, n = row / p->in[1] / p->in[0], channels = p->c;
-    real *dy = s->scratch + 2 * worker * row_room(p), *dx = dy + row_room(p);
-    long low[2], high[2];
-    for (int a = 0; a < 2; a++)
-        windows_over(p, a, cell[a], &low[a], &high[a]);
-    const long whole = channels / LANES * LANES;
-    mask rest;
-    for (int v = 0; v < LANES; v++)
-        rest[v] = v < channels - whole ? -1 : 0;
-    /* Windows that do not overlap give every cell one share: nothing to add it to. */
-    const int apart = !p->adaptive && p->window[0] <= p->stride[0] && p->window[1] <= p->stride[1] && p->window[2] <= p->stride[2];
-    if (apart && whole == channels) {
-        const int any = low[0] <= high[0] && low[1] <= high[1];
-        const long d = low[0], h = low[1];
-        write_shares(s, any ? divisor(p, 0, d) * divisor(p, 1, h) : 1, any ? s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] : NULL,
-                     s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
-        return;
-    }
-    memset(dx, 0, (size_t)row_room(p) * sizeof(real));
-    for (long d = low[0]; d <= high[0]; d++)
-        for (long h = low[1]; h <= high[1]; h++) {
-            const long cells = divisor(p, 0, d) * divisor(p, 1, h);
-            load_row(s->x + n * p->y[0] + d * p->y[2] + h * p->y[3], p->out[2], channels, p->y[4], dy, 0);
-            for (long w = 0; w < p->out[2]; w++) {
-                const struct range r = s->columns[w].taps;
-                const vec by = vec_fill((real)(cells * s->columns[w].cells));
-                for (long k = r.begin; k < r.end; k++)
-                    for (long c = 0; c < channels; c += LANES) {
-                        real *to = dx + (r.first + k) * channels + c;
-                        vec share = vec_load(dy + w * channels + c) / by;
-                        if (c == whole) /* lanes of the next pixel get nothing; where it has a share, that is written later */
-                            share = vec_select(rest, share, (vec){0});
-                        if (!apart)
-                            share = vec_load(to) + share;
-                        vec_store(to, share);
-                    }
-            }
-        }
-    store_row(dx, p->in[2], channels, p->x[4], s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
-}
-
-static void average_backward(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run)
-{
-    (void)won;
-    const struct pool s = start(p, dy, dx, (struct winners){0}, run->scratch);
-    cnn_parallel_for(run, rows_of(p, p->in), work_of(p), average_backward_row, (void *)&s);
-}
-
 static struct winners taps_at(const struct cnn_pool *p, uint8_t *tap)
 {
     const long cells = p->out[0] * p->out[1] * p->out[2];
@@ -555,5 +330,5 @@ POOL(max_pool_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], 
 POOL(max_pool_backward, &FN(max_of_rows_back), no_scratch, max_backward, 0, array[0], array[2], INDEX(array[1]))
 POOL(max_pool_taps_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], array[1], TAPS(array[2]))
 POOL(max_pool_taps_backward, &FN(max_of_rows_back), no_scratch, taps_backward, 0, array[0], array[2], TAPS(array[1]))
-POOL(avg_pool_forward, &FN(average_of_rows), row_scratch, average_forward, 1, array[0], array[1], INDEX(NULL))
-POOL(avg_pool_backward, &FN(average_of_rows_back), row_scratch, average_backward, 0, array[0], array[1], INDEX(NULL))
+POOL(avg_pool_forward, &FN(average_of_rows), FN(average_scratch), FN(average_forward), 1, array[0], array[1], INDEX(NULL))
+POOL(avg_pool_backward, &FN(average_of_rows_back), FN(average_scratch), FN(average_backward), 0, array[0], array[1], INDEX(NULL))

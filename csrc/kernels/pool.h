@@ -80,9 +80,45 @@ struct winners {
     long image, apart, channel;
 };
 
+/* The same for every row: where the windows of an output row begin and end, and their divisors. */
+struct column {
+    struct range taps;
+    long cells;
+};
+
+struct pool {
+    const struct cnn_pool *p;
+    const real *x;
+    real *y;
+    struct winners won;
+    const struct column *columns;
+    real *scratch; /* of averages: two rows a worker */
+};
+
+ALWAYS_INLINE size_t columns_bytes(const struct cnn_pool *p) { return (size_t)round_up(p->out[2] * (long)sizeof(struct column), 64); }
+
+ALWAYS_INLINE struct pool start_pool(const struct cnn_pool *p, const real *x, real *y, struct winners won, char *scratch)
+{
+    struct column *columns = (struct column *)scratch;
+    for (long w = 0; w < p->out[2]; w++)
+        columns[w] = (struct column){taps_inside(p, 2, w), divisor(p, 2, w)};
+    return (struct pool){p, x, y, won, columns, (real *)(scratch + columns_bytes(p))};
+}
+
+ALWAYS_INLINE long rows_of(const struct cnn_pool *p, const long cells[3]) { return p->n * cells[0] * cells[1]; }
+ALWAYS_INLINE double work_of_pool(const struct cnn_pool *p)
+{
+    return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->window[0] * p->window[1] * p->window[2]) * 0.3;
+}
+
 /* A pool, or its gradient, over channels that are neighbours in memory, and its scratch. */
 typedef void pool_function(const struct cnn_pool *p, const real *from, real *to, struct winners won, struct cnn_run *run);
 typedef size_t pool_scratch_function(const struct cnn_pool *p, int workers);
+
+/* Averages over channels that are neighbours. */
+size_t FN(average_scratch)(const struct cnn_pool *p, int workers);
+void FN(average_forward)(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run);
+void FN(average_backward)(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run);
 
 /* A way of computing: which problems it takes, how. */
 struct pool_way {

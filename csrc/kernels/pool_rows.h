@@ -1,0 +1,178 @@
+/* pool_rows.h: what pools of images whose rows are contiguous share, C order above all; pool.c defines them. Lanes are neighbouring columns
+ * of the output, so nothing is turned. Sums are added in pool.c's order. */
+#ifndef CNN_POOL_ROWS_H
+#define CNN_POOL_ROWS_H
+
+#include "pool.h"
+#include "transpose.h"
+
+enum { AT_ONCE = 16384 }; /* output cells of a block, about */
+
+/* Adaptive pools whose windows are all alike are ordinary ones. */
+ALWAYS_INLINE struct cnn_pool plain(const struct cnn_pool *p)
+{
+    struct cnn_pool q = *p;
+    if (p->adaptive) {
+        q.adaptive = 0, q.count_include_pad = 1;
+        for (int a = 0; a < 3; a++)
+            q.window[a] = q.stride[a] = p->in[a] / p->out[a], q.dilation[a] = 1, q.before[a] = q.after[a] = 0;
+    }
+    return q;
+}
+
+ALWAYS_INLINE int plain_possible(const struct cnn_pool *p)
+{
+    for (int a = 0; p->adaptive && a < 3; a++)
+        if (p->out[a] < 1 || p->in[a] % p->out[a] != 0)
+            return 0;
+    return 1;
+}
+
+/* Output columns [low, high) whose windows lie inside the row. */
+ALWAYS_INLINE void inside(const struct cnn_pool *p, long *low, long *high)
+{
+    const long last = p->in[2] - 1 - (p->window[2] - 1) * p->dilation[2] + p->before[2]; /* of column * stride */
+    *low = min_long(p->out[2], divide_up(p->before[2], p->stride[2]));
+    *high = last < 0 ? 0 : min_long(p->out[2], last / p->stride[2] + 1);
+    if (*high < *low)
+        *high = *low;
+}
+
+/* What is the same for every row at one place of planes and rows: the taps inside, the divisor, and for gradients the windows. */
+struct line {
+    struct range taps;
+    long cells, low, high;
+};
+
+struct rows {
+    const struct cnn_pool *p;
+    const real *x;
+    real *y;
+    struct winners won;
+    const long *named; /* the window whose cells taps number: an adaptive pool's are numbered in its longest */
+    long low, high, many; /* columns whose windows lie inside; rows of a block */
+    const struct line *lines[2];
+    char *scratch; /* of the workers */
+    size_t worker_bytes;
+};
+
+ALWAYS_INLINE long row_count(const struct cnn_pool *p, const long cells[3]) { return p->n * p->c * cells[0] * cells[1]; }
+ALWAYS_INLINE size_t bytes_of(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+ALWAYS_INLINE size_t reals_bytes(long reals) { return bytes_of((size_t)reals * sizeof(real)); }
+ALWAYS_INLINE size_t lines_bytes(const long cells[3]) { return bytes_of((size_t)(cells[0] + cells[1]) * sizeof(struct line)); }
+
+ALWAYS_INLINE struct rows start_rows(const struct cnn_pool *p, const long cells[3], int gradient, const real *x, real *y, char *scratch, size_t worker_bytes)
+{
+    struct rows s = {.p = p, .x = x, .y = y, .scratch = scratch + lines_bytes(cells), .worker_bytes = worker_bytes};
+    struct line *line = (struct line *)scratch;
+    for (int a = 0; a < 2; a++) {
+        s.lines[a] = line;
+        for (long i = 0; i < cells[a]; i++, line++) {
+            *line = (struct line){0};
+            if (gradient)
+                windows_over(p, a, i, &line->low, &line->high);
+            else
+                line->taps = taps_inside(p, a, i), line->cells = divisor(p, a, i);
+        }
+    }
+    inside(p, &s.low, &s.high);
+    s.many = max_long(1, AT_ONCE / max_long(1, cells[2]));
+    return s;
+}
+
+ALWAYS_INLINE void run_rows(struct rows *s, const long cells[3], cnn_block *fn, struct cnn_run *run)
+{
+    const struct cnn_pool *p = s->p;
+    const double taps = (double)(p->window[0] * p->window[1] * p->window[2]), work = (double)row_count(p, p->out) * (double)p->out[2] * taps * 0.1;
+    cnn_parallel_for(run, divide_up(row_count(p, cells), s->many), work + (double)row_count(p, p->in) * (double)p->in[2] * 0.1, fn, s);
+}
+
+/* Where a row is. */
+struct place {
+    long n, c, d, h;
+};
+
+ALWAYS_INLINE struct place place_of_row(const struct cnn_pool *p, const long cells[3], long row)
+{
+    return (struct place){row / cells[1] / cells[0] / p->c, row / cells[1] / cells[0] % p->c, row / cells[1] % cells[0], row % cells[1]};
+}
+
+ALWAYS_INLINE void next_row(const struct cnn_pool *p, const long cells[3], struct place *at)
+{
+    if (++at->h < cells[1])
+        return;
+    at->h = 0;
+    if (++at->d < cells[0])
+        return;
+    at->d = 0;
+    if (++at->c == p->c)
+        at->c = 0, at->n++;
+}
+
+/* Gradients. Cells of one phase of the stride follow each other in the row of that phase, so that a tap's shares are added as they lie. */
+ALWAYS_INLINE long phase_room(const struct cnn_pool *p) { return round_up(divide_up(p->in[2] + p->window[2], p->stride[2]) + 1, LANES) + LANES; }
+ALWAYS_INLINE int apart(const struct cnn_pool *p) { return p->window[0] <= p->stride[0] && p->window[1] <= p->stride[1] && p->window[2] <= p->stride[2]; }
+
+/* Where the shares of windows [begin, end) for a tap of a row go: `ahead` cells on in the row of a phase. From the last tap to the first,
+ * so that a cell's windows come from left to right. */
+struct shift {
+    long phase, ahead, begin, end;
+};
+struct steps {
+    long room, windows, step, whole, rest; /* reals of a phase; windows of a row; a phase has `whole` cells, the first `rest` phases one more */
+    struct shift last;
+};
+
+ALWAYS_INLINE void bound_shift(const struct steps *s, struct shift *t)
+{
+    t->begin = max_long(0, -t->ahead), t->end = min_long(s->windows, s->whole + (t->phase < s->rest) - t->ahead);
+}
+
+ALWAYS_INLINE struct steps find_steps(const struct cnn_pool *p)
+{
+    const long step = p->stride[2], at = p->window[2] - 1 - p->before[2];
+    struct steps s = {.room = phase_room(p), .windows = p->out[2], .step = step, .whole = p->in[2] / step, .rest = p->in[2] % step};
+    s.last.ahead = at >= 0 ? at / step : -divide_up(-at, step);
+    s.last.phase = at - s.last.ahead * step;
+    bound_shift(&s, &s.last);
+    return s;
+}
+
+ALWAYS_INLINE void shift_back(const struct steps *s, struct shift *t)
+{
+    if (t->phase-- == 0)
+        t->phase = s->step - 1, t->ahead--;
+    bound_shift(s, t);
+}
+
+/* All bits of the lanes from one on. */
+ALWAYS_INLINE mask lanes_from(long first)
+{
+    mask number;
+    for (int i = 0; i < LANES; i++)
+        number[i] = i;
+    return number >= (mask){0} + (bits)first;
+}
+
+/* The rows of the phases to a row of dx. */
+ALWAYS_INLINE void merge_phases(const struct cnn_pool *p, const real *phases, long room, real *dx)
+{
+    const long step = p->stride[2];
+    long q = 0;
+    if (step == 1) {
+        memcpy(dx, phases, (size_t)p->in[2] * sizeof(real));
+        return;
+    }
+#if CNN_HAS_TRANSPOSE
+    for (; step == 2 && 2 * (q + LANES) <= p->in[2]; q += LANES) {
+        const vec a = vec_load(phases + q), b = vec_load(phases + room + q);
+        vec_store(dx + 2 * q, __builtin_shufflevector(a, b, LOWER_INDICES));
+        vec_store(dx + 2 * q + LANES, __builtin_shufflevector(a, b, UPPER_INDICES));
+    }
+#endif
+    for (long f = 0; f < step; f++)
+        for (long i = q; f + i * step < p->in[2]; i++)
+            dx[f + i * step] = phases[f * room + i];
+}
+
+#endif

@@ -1,0 +1,211 @@
+/* pool_rows_average.c: averages over windows of images whose rows are contiguous, and their gradients. */
+#include "pool_rows.h"
+
+static int average_takes(const struct cnn_pool *p) { return p->x[4] == 1 && p->y[4] == 1 && plain_possible(p); }
+
+/* Of a worker: a row of sums, and of the gradient a row of shares and one row for each phase of the stride. */
+static long sums_room(const struct cnn_pool *p) { return round_up(p->in[2], LANES) + LANES; }
+
+static size_t average_rows_scratch(const struct cnn_pool *p, int workers) { return lines_bytes(p->out) + (size_t)workers * reals_bytes(sums_room(p)); }
+
+/* Sums over the rows of a window, column by column: four vectors at once, those at the end of the row begin early. */
+static void sum_rows(const struct cnn_pool *p, const real *x, long deep, long tall, real *to)
+{
+    const long n = p->in[2];
+    if (n < LANES) {
+        for (long w = 0; w < n; w++) {
+            real sum = 0;
+            for (long i = 0; i < deep; i++)
+                for (long j = 0; j < tall; j++)
+                    sum = i + j ? sum + x[i * p->x[2] + j * p->x[3] + w] : x[w];
+            to[w] = sum;
+        }
+        return;
+    }
+    for (long w = 0; w < n; w += 4 * LANES) {
+        const long at[4] = {min_long(w, n - LANES), min_long(w + LANES, n - LANES), min_long(w + 2 * LANES, n - LANES), min_long(w + 3 * LANES, n - LANES)};
+        vec sum[4];
+        UNROLL for (int v = 0; v < 4; v++)
+            sum[v] = vec_load(x + at[v]);
+        for (long i = 0; i < deep; i++)
+            for (long j = i ? 0 : 1; j < tall; j++) {
+                const real *row = x + i * p->x[2] + j * p->x[3];
+                UNROLL for (int v = 0; v < 4; v++)
+                    sum[v] = sum[v] + vec_load(row + at[v]);
+            }
+        UNROLL for (int v = 0; v < 4; v++)
+            vec_store(to + at[v], sum[v]);
+    }
+}
+
+ALWAYS_INLINE void average_inside(const struct cnn_pool *p, const real *sums, const long step, long low, long high, real by, real *y)
+{
+    for (long w = low;; w = min_long(w + LANES, high - LANES)) {
+        vec sum = {0};
+        for (long k = 0; k < p->window[2]; k++)
+            sum = sum + vec_load_apart(sums + w * step + k, step);
+        vec_store(y + w, sum / vec_fill(by));
+        if (w + LANES >= high)
+            return;
+    }
+}
+
+static void average_rows(void *context, long block, int worker)
+{
+    const struct rows *s = context;
+    const struct cnn_pool *p = s->p;
+    real *sums = (real *)(s->scratch + (size_t)worker * s->worker_bytes);
+    const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->out));
+    struct place at = place_of_row(p, p->out, first_row);
+    for (long row = first_row; row < end; row++, next_row(p, p->out, &at)) {
+        const struct line *d = &s->lines[0][at.d], *h = &s->lines[1][at.h];
+        const long cells = d->cells * h->cells, step = p->stride[2], deep = d->taps.end - d->taps.begin, tall = h->taps.end - h->taps.begin;
+        const real *x = s->x + at.n * p->x[0] + at.c * p->x[1] + (d->taps.first + d->taps.begin) * p->x[2] + (h->taps.first + h->taps.begin) * p->x[3];
+        real *y = s->y + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2] + at.h * p->y[3];
+        if (deep > 0 && tall > 0)
+            sum_rows(p, x, deep, tall, sums);
+        else
+            memset(sums, 0, (size_t)p->in[2] * sizeof(real));
+        long low = s->low, high = s->high;
+        if (high - low >= LANES) {
+            const real by = (real)(cells * p->window[2]);
+            if (step == 1)
+                average_inside(p, sums - p->before[2], 1, low, high, by, y);
+            else if (step == 2)
+                average_inside(p, sums - p->before[2], 2, low, high, by, y);
+            else
+                average_inside(p, sums - p->before[2], step, low, high, by, y);
+        } else {
+            low = high = 0;
+        }
+        for (long w = 0; w < p->out[2]; w++) {
+            if (w == low)
+                w = high;
+            if (w == p->out[2])
+                break;
+            const struct range r2 = taps_inside(p, 2, w);
+            real sum = 0;
+            for (long k = r2.begin; k < r2.end; k++)
+                sum += sums[r2.first + k];
+            y[w] = sum / (real)(cells * divisor(p, 2, w));
+        }
+    }
+}
+
+static void average_rows_forward(const struct cnn_pool *problem, const real *x, real *y, struct winners won, struct cnn_run *run)
+{
+    (void)won;
+    const struct cnn_pool p = plain(problem);
+    struct rows s = start_rows(&p, p.out, 0, x, y, run->scratch, reals_bytes(sums_room(&p)));
+    run_rows(&s, p.out, average_rows, run);
+}
+
+/* The gradient of a row: shares dy / D of the rows of windows that reach it, added to the cells of their windows. Cells of one
+ * phase of the stride follow each other in the row of that phase, so that a tap's shares are added as they lie. Rows that the same
+ * windows reach are alike. */
+struct return_room {
+    size_t shares, phase, worker;
+};
+static struct return_room return_room(const struct cnn_pool *p)
+{
+    struct return_room room = {.shares = reals_bytes(round_up(p->out[2], LANES) + LANES), .phase = (size_t)phase_room(p) * sizeof(real)};
+    room.worker = room.shares + (apart(p) && p->stride[2] > 2 ? 0 : (size_t)p->stride[2] * room.phase);
+    return room;
+}
+
+static size_t average_return_scratch(const struct cnn_pool *problem, int workers)
+{
+    const struct cnn_pool p = plain(problem);
+    return lines_bytes(p.in) + reals_bytes(p.out[2]) + (size_t)workers * return_room(&p).worker;
+}
+
+static void find_shares(const struct cnn_pool *p, const real *dy, real cells, const real *parts, real *shares)
+{
+    long w = 0;
+    for (; w + LANES <= p->out[2]; w += LANES)
+        vec_store(shares + w, vec_load(dy + w) / (vec_fill(cells) * vec_load(parts + w)));
+    for (; w < p->out[2]; w++)
+        shares[w] = dy[w] / (cells * parts[w]);
+}
+
+/* Windows far apart, one of whose rows at most reaches this one. */
+static void put_shares(const struct cnn_pool *p, const real *shares, real *dx)
+{
+    memset(dx, 0, (size_t)p->in[2] * sizeof(real));
+    for (long w = 0; shares && w < p->out[2]; w++) {
+        const long first = w * p->stride[2] - p->before[2];
+        for (long i = max_long(0, first); i < min_long(p->in[2], first + p->window[2]); i++)
+            dx[i] = shares[w];
+    }
+}
+
+static void add_shares(const struct cnn_pool *p, const struct steps *steps, const real *shares, real *phases)
+{
+    struct shift t = steps->last;
+    for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t)) {
+        real *to = phases + t.phase * steps->room + t.ahead;
+        long w = t.begin;
+        for (; w + LANES <= t.end; w += LANES)
+            vec_store(to + w, vec_load(to + w) + vec_load(shares + w));
+        if (w < t.end && t.end - t.begin >= LANES) {
+            const long done = w - (t.end - LANES);
+            w = t.end - LANES;
+            vec_store(to + w, vec_load(to + w) + (vec)((mask)vec_load(shares + w) & lanes_from(done)));
+            w = t.end;
+        }
+        for (; w < t.end; w++)
+            to[w] += shares[w];
+    }
+}
+
+static void average_return(void *context, long block, int worker)
+{
+    const struct rows *s = context; /* x is dy, y is dx */
+    const struct cnn_pool *p = s->p;
+    const struct return_room room = return_room(p);
+    const real *parts = (const real *)s->scratch; /* of the divisor, a column each */
+    real *shares = (real *)(s->scratch + reals_bytes(p->out[2]) + (size_t)worker * room.worker), *phases = (real *)((char *)shares + room.shares);
+    const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->in)), step = p->stride[2];
+    const int far = apart(p) && step > 2;
+    const struct steps steps = find_steps(p);
+    const real *last = NULL; /* the row before, where the same windows reach it */
+    struct place at = place_of_row(p, p->in, first_row);
+    for (long row = first_row; row < end; row++, next_row(p, p->in, &at)) {
+        const struct line *d = &s->lines[0][at.d], *h = &s->lines[1][at.h];
+        const real *dy = s->x + at.n * p->y[0] + at.c * p->y[1];
+        real *dx = s->y + at.n * p->x[0] + at.c * p->x[1] + at.d * p->x[2] + at.h * p->x[3];
+        if (last && at.h && h[-1].low == h->low && h[-1].high == h->high) {
+            memcpy(dx, last, (size_t)p->in[2] * sizeof(real));
+            last = dx;
+            continue;
+        }
+        last = dx;
+        if (far) {
+            const int any = d->low <= d->high && h->low <= h->high;
+            if (any)
+                find_shares(p, dy + d->low * p->y[2] + h->low * p->y[3], (real)(divisor(p, 0, d->low) * divisor(p, 1, h->low)), parts, shares);
+            put_shares(p, any ? shares : NULL, dx);
+            continue;
+        }
+        memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
+        for (long i = d->low; i <= d->high; i++)
+            for (long j = h->low; j <= h->high; j++) {
+                find_shares(p, dy + i * p->y[2] + j * p->y[3], (real)(divisor(p, 0, i) * divisor(p, 1, j)), parts, shares);
+                add_shares(p, &steps, shares, phases);
+            }
+        merge_phases(p, phases, steps.room, dx);
+    }
+}
+
+static void average_rows_backward(const struct cnn_pool *problem, const real *dy, real *dx, struct winners won, struct cnn_run *run)
+{
+    (void)won;
+    const struct cnn_pool p = plain(problem);
+    struct rows s = start_rows(&p, p.in, 1, dy, dx, run->scratch, 0);
+    for (long w = 0; w < p.out[2]; w++)
+        ((real *)s.scratch)[w] = (real)divisor(&p, 2, w);
+    run_rows(&s, p.in, average_return, run);
+}
+
+const struct pool_way FN(average_of_rows) = {average_takes, average_rows_scratch, average_rows_forward};
+const struct pool_way FN(average_of_rows_back) = {average_takes, average_return_scratch, average_rows_backward};
