@@ -75,7 +75,6 @@ def test_every_vector_is_right_or_refused(vectors, tmp_path):
     ["Conv", "GlobalAveragePool", "Softmax", "Gemm", "Concat", "Slice", "Transpose", "InstanceNormalization"],
 )
 def test_all_vectors_of_a_kind(kind, vectors, tmp_path):
-    if kind not in vectors:
-        pytest.skip(f"{kind} is not read")
+    assert vectors[kind]
     wrong = {case.name: answer for case in vectors[kind] if (answer := compute(case, tmp_path / "node.onnx"))}
     assert not wrong
