@@ -133,6 +133,19 @@ def test_nothing_speaks_of_this_machine():
             assert word not in text, f"{path}: {word}"
 
 
+def test_only_text_is_tracked_at_the_root():
+    """No profile, wheel or other leftover of work."""
+    import subprocess
+
+    done = subprocess.run(["git", "ls-files", "--", ":(glob)*"], cwd=ROOT, capture_output=True)
+    names = done.stdout.decode().split()
+    if done.returncode or "pyproject.toml" not in names:
+        pytest.skip("not a checkout of git")
+    for name in names:
+        if (ROOT / name).exists():
+            (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_import_is_light():
     """Importing the package loads NumPy and the extension, nothing optional."""
     import subprocess
