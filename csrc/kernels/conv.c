@@ -10,6 +10,7 @@
 #include "depthwise.h"
 #include "few_rows.h"
 #include "ops.h"
+#include "pointwise.h"
 #include "product.h"
 #include "winograd.h"
 
@@ -32,6 +33,8 @@ static size_t scratch_of(const struct product *q, int workers)
 {
     if (FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters))
         return FN(depthwise_scratch)(q, workers);
+    if (FN(pointwise_planes)(q))
+        return FN(pointwise_scratch)(q, workers);
     const int m = FN(winograd_tile)(q);
     return m ? FN(winograd_scratch)(q, m, workers) : FN(product_scratch)(q, workers);
 }
@@ -41,6 +44,8 @@ static void run_product(const struct product *q, const real *x, const real *w, c
     const int m = FN(winograd_tile)(q);
     if (FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters))
         FN(depthwise_run)(q, x, w, bias, y, run);
+    else if (FN(pointwise_planes)(q))
+        FN(pointwise_run)(q, x, w, bias, y, run);
     else if (m)
         FN(winograd_run)(q, m, x, w, bias, y, run);
     else

@@ -17,6 +17,7 @@
 #include "depthwise.h"
 #include "few_rows.h"
 #include "ops.h"
+#include "pointwise_weight.h"
 #include "tile.h"
 #include "winograd.h"
 
@@ -341,6 +342,8 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
         return FN(depthwise_weight_scratch)(p, workers);
     if (FN(few_filters)(problem))
         return FN(narrow_weight_scratch)(problem, workers);
+    if (FN(pointwise)(problem))
+        return FN(pointwise_weight_scratch)(problem, workers);
     const int m = FN(winograd_weight_tile)(problem);
     if (m)
         return FN(winograd_weight_scratch)(problem, m, workers);
@@ -361,6 +364,10 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
     }
     if (FN(few_filters)(p)) {
         FN(narrow_weight)(p, array[0], array[1], array[2], array[3], run);
+        return;
+    }
+    if (FN(pointwise)(p)) {
+        FN(pointwise_weight)(p, array[0], array[1], array[2], array[3], run);
         return;
     }
     const int m = FN(winograd_weight_tile)(p);

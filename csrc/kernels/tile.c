@@ -87,6 +87,11 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                 sum[i][v] = sum[i][v] + bias;
         }
     }
+    if (t->row_bias) {
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[i][v] = sum[i][v] + vec_fill(t->row_bias[i]);
+    }
     if (t->activation == CNN_RELU) {
         UNROLL for (long i = 0; i < rows; i++)
             UNROLL for (int v = 0; v < vectors; v++)

@@ -27,6 +27,7 @@ struct tile {
     long valid;              /* columns of C that exist, 1 .. vectors * LANES */
     enum { OVERWRITE, CONTINUE, ADD } join; /* the sum starts from 0; from C; from 0, and C is added at the end */
     const real *bias;        /* [vectors * LANES] or NULL; added after the sum */
+    const real *row_bias;    /* [rows] or NULL; likewise */
     int activation;          /* enum cnn_activation, applied last */
 };
 

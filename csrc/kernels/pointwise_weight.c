@@ -1,0 +1,245 @@
+/* pointwise_weight.c: the weight gradient of a convolution whose window is one cell.
+ *
+ *     dw[k][c] = sum over n, p of dy[n][k][p] * x[n][c][p*stride]
+ *     db[k]    = sum over n, p of dy[n][k][p]
+ *
+ * A product of two matrices over their pixels. Where the general way (conv_weight.c) copies both sides before it computes, here the copies
+ * would cost as much as the sums: dy is read where it lies, k along the rows of a tile, and only the channels of x that a thread works on
+ * are copied, some pixels at a time, while the next ones are fetched. A tile stores into dw itself.
+ * Pixels come in boxes of at most 256, cut by the shape alone; each is summed from zero, and the boxes' sums are added in order. */
+#include "pointwise_weight.h"
+
+#include "../base/machine.h"
+#include "box.h"
+#include "conv_bias.h"
+#include "tile.h"
+#include "transpose.h"
+
+enum { CELLS = 256, LINE = 64 / sizeof(real) };
+
+struct plan {
+    const struct cnn_conv *p;
+    const real *x, *dy;
+    real *dw;
+    struct windows in, out;      /* both cell by cell: the stride of x is in its array's strides */
+    struct boxes boxes;
+    long cells;                  /* of the largest box */
+    long panels, together, slices; /* of channels: all, those of a block, and blocks along them */
+    struct cut cut;              /* of filters */
+    long tiles, row_slices;      /* tiles of a block, and blocks along them */
+    enum { COLUMNS, ROWS, TURNED } kind; /* how a tile reads dy: filters are neighbours; pixels are; a copy in which they are */
+    long turned_pitch;
+    int fetch_dy;
+    char *worker;
+    size_t worker_bytes, x_bytes, dy_bytes;
+};
+
+static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+static struct windows cell_by_cell(const struct cnn_conv *p, long channels, const long stride[5], int is_input)
+{
+    struct windows w = {.images = p->n, .channels = channels, .mode = CNN_ZEROS};
+    for (int a = 0; a < 3; a++) {
+        w.in[a] = w.out[a] = p->out[a];
+        w.taps[a] = w.spread[a] = w.step[a] = 1;
+        w.stride[2 + a] = stride[2 + a] * (is_input ? p->stride[a] : 1);
+    }
+    w.stride[0] = stride[0], w.stride[1] = stride[1];
+    return w;
+}
+
+int FN(pointwise)(const struct cnn_conv *p)
+{
+    for (int a = 0; a < 3; a++)
+        if (p->window[a] != 1 || p->before[a] != 0 || (p->out[a] - 1) * p->stride[a] >= p->in[a])
+            return 0;
+    return p->groups == 1 && p->k >= TILE_ROWS && p->c >= LANES && p->w[1] == 1 && p->n * p->out[0] * p->out[1] * p->out[2] > 0;
+}
+
+static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
+{
+    *s = (struct plan){.p = p, .in = cell_by_cell(p, p->c, p->x, 1), .out = cell_by_cell(p, p->k, p->y, 0)};
+    s->boxes = FN(cut_boxes)(&s->in, p->k * p->c <= 1 << 17 ? CELLS / 2 : CELLS, 1, 1e18); /* a large dw is read and written less often */
+    s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
+    s->panels = divide_up(p->c, TILE_WIDTH);
+    s->cut = cut_rows(p->k);
+    /* Pixels far apart are lines of their own, in few sets of the first cache. */
+    s->kind = p->y[1] == 1 && p->y[4] * (long)sizeof(real) <= 512 ? COLUMNS : p->y[4] == 1 ? ROWS : TURNED;
+    /* A block's copy of x takes a half of the second cache; there are at least as many blocks as threads. */
+    const long most = max_long(1, (long)(cnn_machine()->l2 / 2 / ((size_t)(s->cells * TILE_WIDTH) * sizeof(real))));
+    long rows = 1, best = 0;
+    for (long r = 1; r <= min_long(workers, s->cut.tiles); r++) { /* every block along panels reads all of dy, every one along rows all of x */
+        const long cost = divide_up(workers, r) * p->k + r * p->c;
+        if (!best || cost < best)
+            best = cost, rows = r;
+    }
+    s->tiles = divide_up(s->cut.tiles, rows);
+    s->row_slices = divide_up(s->cut.tiles, s->tiles);
+    s->together = max_long(1, min_long(most, s->panels / divide_up(workers, rows)));
+    s->slices = divide_up(s->panels, s->together);
+    const long channels = min_long(p->c, s->together * TILE_WIDTH), filters = min_long(p->k, s->tiles * (s->cut.height + 1));
+    s->fetch_dy = (size_t)(s->cells * (2 * channels + 2 * filters)) * sizeof(real) < cnn_machine()->l2;
+    s->x_bytes = aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
+    s->turned_pitch = round_up(s->cells, LINE) + LINE;
+    s->dy_bytes = s->kind == TURNED ? aligned((size_t)(filters * s->turned_pitch) * sizeof(real)) : 0;
+    s->worker_bytes = s->x_bytes + s->dy_bytes + 3 * aligned((size_t)s->cells * sizeof(long));
+    s->worker = scratch;
+    return s->worker_bytes * (size_t)workers;
+}
+
+/* Where the cells of a box lie; neighbouring ones that are evenly spaced by `step` form runs. Returns their number. */
+static long find_runs(const struct windows *w, const struct box *box, long *offset, long *depth)
+{
+    const long *size = box->size, *stride = w->stride, apart[3] = {stride[0], stride[2], stride[3]};
+    long count[3] = {box->images, size[0], size[1]}, runs = 0;
+    *depth = size[2];
+    for (int i = 2; i >= 0; i--) {
+        if (count[i] > 1 && apart[i] != *depth * stride[4])
+            break;
+        *depth *= count[i];
+        count[i] = 1;
+    }
+    for (long n = 0; n < count[0]; n++)
+        for (long d = 0; d < count[1]; d++)
+            for (long h = 0; h < count[2]; h++)
+                offset[runs++] = (box->image + n) * stride[0] + (box->begin[0] + d) * stride[2] + (box->begin[1] + h) * stride[3] + box->begin[2] * stride[4];
+    return runs;
+}
+
+/* The lines of some channels in the cells of a box that comes next, asked for little by little. */
+struct coming {
+    const real *base, *at;
+    const long *offset;          /* of the runs */
+    long lines, done;            /* in all */
+    long line, along;            /* of what is one run in memory: a cell's channels, or a run's cells of a channel */
+    long inner, count, apart;    /* of those within a run of cells */
+};
+
+static struct coming begin_coming(const struct windows *w, const struct box *box, const real *base, long channels, long *offset)
+{
+    long depth;
+    const long runs = find_runs(w, box, offset, &depth), across = w->stride[1] == 1;
+    struct coming c = {.base = base, .at = base + offset[0], .offset = offset};
+    c.along = divide_up(across ? channels : depth, LINE);
+    c.count = across ? depth : channels;
+    c.apart = across ? w->stride[4] : w->stride[1];
+    c.lines = across || w->stride[4] == 1 ? runs * c.count * c.along : 0;
+    return c;
+}
+
+static void fetch(struct coming *c, long to)
+{
+    for (; c->done < to; c->done++) {
+        __builtin_prefetch(c->at + c->line * LINE, 0, 2);
+        if (++c->line < c->along)
+            continue;
+        c->line = 0;
+        c->at += c->apart;
+        if (++c->inner == c->count && c->done + 1 < c->lines)
+            c->inner = 0, c->at = c->base + *++c->offset;
+    }
+}
+
+static void copy_panels(const struct plan *s, const struct box *box, long first, long count, real *to)
+{
+    for (long panel = first; panel < first + count; panel++) {
+        const long c = panel * TILE_WIDTH, width = s->p->c - c > LANES ? TILE_WIDTH : LANES, valid = min_long(width, s->p->c - c);
+        const struct pitch pitch = FN(box_pitch)(&s->in, box->images, box->size, width);
+        real *mine = to + (panel - first) * s->cells * TILE_WIDTH;
+        if (valid < width)
+            memset(mine, 0, (size_t)pitch.size * sizeof(real));
+        FN(box_copy)(&s->in, box, s->x, c, valid, pitch, mine);
+    }
+}
+
+/* Cells of dy, some filters of them, to [filter][cell]: whole lines at a time. */
+static void turn(const real *from, long cells, long step, long filters, long apart, long pitch, real *to)
+{
+    for (long i = 0; i < cells; i += LINE)
+        for (long k = 0; k < filters; k += LANES) {
+            if (apart == 1 && i + LINE <= cells && k + LANES <= filters) {
+                for (long half = i; half < i + LINE; half += LANES) {
+                    vec v[LANES];
+                    for (long j = 0; j < LANES; j++)
+                        v[j] = vec_load(from + (half + j) * step + k);
+                    transpose(v);
+                    for (long j = 0; j < LANES; j++)
+                        vec_store(to + (k + j) * pitch + half, v[j]);
+                }
+                continue;
+            }
+            for (long j = k; j < min_long(k + LANES, filters); j++)
+                for (long cell = i; cell < min_long(i + LINE, cells); cell++)
+                    to[j * pitch + cell] = from[cell * step + j * apart];
+        }
+}
+
+static void compute_block(void *context, long block, int worker)
+{
+    const struct plan *s = context;
+    const struct cnn_conv *p = s->p;
+    const long first = block % s->slices * s->together, last = min_long(s->panels, first + s->together);
+    const long first_tile = block / s->slices * s->tiles, last_tile = min_long(s->cut.tiles, first_tile + s->tiles);
+    if (first >= last || first_tile >= last_tile)
+        return;
+    const long k0 = cut_begin(s->cut, first_tile), filters = cut_begin(s->cut, last_tile) - k0;
+    const long c0 = first * TILE_WIDTH, channels = min_long(p->c, last * TILE_WIDTH) - c0, calls = (last - first) * (last_tile - first_tile);
+    char *mine = s->worker + (size_t)worker * s->worker_bytes;
+    real *x = (real *)mine, *dy = (real *)(mine + s->x_bytes);
+    long *offset[3];
+    for (int i = 0; i < 3; i++)
+        offset[i] = (long *)(mine + s->x_bytes + s->dy_bytes + (size_t)i * aligned((size_t)s->cells * sizeof(long)));
+
+    for (long number = 0; number < s->boxes.total; number++) {
+        const struct box box = FN(box_at)(&s->in, &s->boxes, number), next = FN(box_at)(&s->in, &s->boxes, min_long(number + 1, s->boxes.total - 1));
+        copy_panels(s, &box, first, last - first, x);
+        struct tile t = {.offset = offset[0], .step = s->out.stride[4], .join = number ? ADD : OVERWRITE};
+        t.parts = find_runs(&s->out, &box, offset[0], &t.depth);
+        const real *from = s->dy + k0 * s->out.stride[1];
+        long apart = s->out.stride[1];
+        if (s->kind == TURNED) {
+            for (long run = 0; run < t.parts; run++)
+                turn(from + offset[0][run], t.depth, s->out.stride[4], filters, apart, s->turned_pitch, dy + run * t.depth);
+            from = dy, apart = s->turned_pitch, t.depth *= t.parts, t.parts = 1, offset[0][0] = 0;
+        }
+        struct coming x_next = begin_coming(&s->in, &next, s->x + c0 * s->in.stride[1], channels, offset[1]);
+        struct coming dy_next = begin_coming(&s->out, &next, s->dy + k0 * s->out.stride[1], filters, offset[2]);
+        if (number + 1 == s->boxes.total)
+            x_next.lines = dy_next.lines = 0;
+        long call = 0;
+        for (long panel = first; panel < last; panel++) {
+            const long c = panel * TILE_WIDTH, width = p->c - c > LANES ? TILE_WIDTH : LANES;
+            t.b = x + (panel - first) * s->cells * TILE_WIDTH;
+            t.valid = min_long(width, p->c - c);
+            for (long tile = first_tile; tile < last_tile; tile++, call++) {
+                fetch(&x_next, x_next.lines * (call + 1) / calls);
+                if (s->fetch_dy)
+                    fetch(&dy_next, dy_next.lines * (call + 1) / calls);
+                const long k = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
+                for (long i = 0; i < height; i++) {
+                    t.a[i] = from + (k - k0 + i) * apart;
+                    t.c[i] = s->dw + (k + i) * p->w[0] + c;
+                }
+                t.ahead = height * apart;
+                (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
+            }
+        }
+    }
+}
+
+size_t FN(pointwise_weight_scratch)(const struct cnn_conv *p, int workers)
+{
+    struct plan s;
+    return make_plan(&s, p, workers, NULL);
+}
+
+void FN(pointwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
+{
+    struct plan s;
+    make_plan(&s, p, run->workers, run->scratch);
+    s.x = x, s.dy = dy, s.dw = dw;
+    const double work = (double)(p->n * p->out[0] * p->out[1] * p->out[2]) * (double)p->k * (double)p->c / 30;
+    cnn_parallel_for(run, s.slices * s.row_slices, work, compute_block, &s);
+    if (db)
+        FN(conv_bias)(p, dy, db, run);
+}
