@@ -2,7 +2,9 @@
 
 CNNPY_DEBUG=1     no optimisation, asserts on
 CNNPY_SANITIZE=1  address and undefined-behaviour sanitizers
+CNNPY_COVERAGE=1  counts what runs, for gcov
 CNNPY_WERROR=1    warnings are errors (what CI builds with)
+CNNPY_INSTRUCTION_SETS="base avx2"  these alone, for builds that only this machine runs
 """
 
 import os
@@ -25,6 +27,9 @@ if X86:
     INSTRUCTION_SETS["avx2"] = (32, ["-mavx2", "-mfma"])
     INSTRUCTION_SETS["avx512"] = (64, ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"])
 
+LEFT_OUT = [f"-DCNN_WITHOUT_{isa}" for isa in INSTRUCTION_SETS if isa not in os.environ.get("CNNPY_INSTRUCTION_SETS", isa).split()]
+INSTRUCTION_SETS = {isa: flags for isa, flags in INSTRUCTION_SETS.items() if f"-DCNN_WITHOUT_{isa}" not in LEFT_OUT}
+
 FLAGS = ["-std=gnu11", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wvla", "-Wframe-larger-than=16384"]
 # No -ffast-math: it would drop NaN and change the whole process's floating-point state when linked.
 ARITHMETIC = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
@@ -36,6 +41,9 @@ elif os.environ.get("CNNPY_SANITIZE") == "1":
     SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *SANITIZERS]
     LINK += SANITIZERS
+elif os.environ.get("CNNPY_COVERAGE") == "1":
+    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g0", "--coverage", "-fprofile-update=atomic"]
+    LINK += ["--coverage"]
 else:
     FLAGS += ["-O3", "-g0"]
 if os.environ.get("CNNPY_WERROR") == "1":
@@ -46,7 +54,9 @@ class BuildVariants(build_ext):
     """Compiles the object files of all variants in parallel, those that are older than anything they could depend on."""
 
     def build_extension(self, ext):
-        once = [(source, "once", FLAGS) for folder in ("base", "program", "bind") for source in sorted((CSRC / folder).glob("*.c"))]
+        once = [
+            (source, "once", FLAGS + LEFT_OUT) for folder in ("base", "program", "bind") for source in sorted((CSRC / folder).glob("*.c"))
+        ]
         variants = [
             (source, f"{dtype}_{isa}", FLAGS + ARITHMETIC + definitions + [f"-DCNN_ISA={isa}", f"-DCNN_VECTOR_BYTES={width}", *flags])
             for source in sorted((CSRC / "kernels").glob("*.c"))
@@ -55,7 +65,9 @@ class BuildVariants(build_ext):
         ]
         headers = [*CSRC.rglob("*.h"), *CSRC.rglob("*.def"), Path("setup.py")]
         newest = max(path.stat().st_mtime for path in headers)
-        root = Path(self.build_temp) / ("-".join(k for k in ("CNNPY_DEBUG", "CNNPY_SANITIZE") if os.environ.get(k) == "1") or "release")
+        root = Path(self.build_temp) / (
+            "-".join(k for k in ("CNNPY_DEBUG", "CNNPY_SANITIZE", "CNNPY_COVERAGE") if os.environ.get(k) == "1") or "release"
+        )
 
         def compile_one(job):
             source, folder, flags = job

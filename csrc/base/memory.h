@@ -18,8 +18,8 @@ void cnn_set_memory_limit(size_t bytes);
 size_t cnn_memory_limit(void);
 
 size_t cnn_memory_kept(void); /* bytes in kept buffers now */
-size_t cnn_memory_used(void);
-size_t cnn_memory_peak(void); /* the most that was used since it was last asked */ /* bytes handed out and not yet released */
+size_t cnn_memory_used(void); /* bytes handed out and not yet released */
+size_t cnn_memory_peak(void); /* the most that was used since it was last asked */
 
 /* Where buffers come from; fault tests replace them. */
 extern void *(*cnn_system_allocate)(size_t alignment, size_t bytes);

@@ -16,6 +16,8 @@
 
 #include "machine.h"
 
+char cnn_no_scratch[64];
+
 static const double spin_seconds = 50e-6, poll_seconds = 20e-3;
 static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3; /* nanoseconds of work */
 

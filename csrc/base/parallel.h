@@ -20,6 +20,9 @@ struct cnn_run {
     double polled;              /* when poll was last called */
 };
 
+/* Stands for scratch where its size is only asked for: places are counted from here, nothing is read or written. (C forbids to count from NULL.) */
+extern char cnn_no_scratch[];
+
 typedef void cnn_block(void *context, long block, int worker);
 
 /* `work`: estimated nanoseconds of the whole loop on one thread; short loops are not worth waking anybody for. */

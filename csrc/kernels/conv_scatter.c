@@ -192,7 +192,7 @@ static void make_band(void *context, long block, int worker)
 size_t FN(scatter_scratch)(const struct cnn_conv *p, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, workers, NULL);
+    return make_plan(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(scatter_input)(const struct cnn_conv *p, const real *dy, const real *w, const real *bias, real *dx, struct cnn_run *run)

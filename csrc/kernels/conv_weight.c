@@ -348,7 +348,7 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
     if (m)
         return FN(winograd_weight_scratch)(problem, m, workers);
     struct plan s;
-    return make_plan(&s, problem, workers, NULL);
+    return make_plan(&s, problem, workers, cnn_no_scratch);
 }
 
 void FN(conv_backward_weight)(const void *problem, void *const *array, struct cnn_run *run)

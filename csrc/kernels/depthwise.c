@@ -178,7 +178,7 @@ size_t FN(depthwise_scratch)(const struct product *p, int workers)
     struct plan s;
     if (FN(depthwise_rows_take)(p))
         return FN(depthwise_rows_scratch)(p, workers);
-    return make_plan(&s, p, workers, NULL);
+    return make_plan(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(depthwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
@@ -297,7 +297,7 @@ static void weight_block(void *context, long number, int worker)
 size_t FN(depthwise_weight_scratch)(const struct cnn_conv *p, int workers)
 {
     struct weight_plan s;
-    return make_weight_plan(&s, p, workers, NULL);
+    return make_weight_plan(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(depthwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)

@@ -34,7 +34,7 @@ static struct plan make_plan(const struct product *p, char *scratch)
 
 int FN(depthwise_rows_take)(const struct product *p) { return p->in.stride[4] == 1 && !(p->x_group == 1 && p->y_group == 1 && p->groups > 1); }
 
-size_t FN(depthwise_rows_scratch)(const struct product *p, int workers) { return (size_t)workers * make_plan(p, NULL).worker_bytes; }
+size_t FN(depthwise_rows_scratch)(const struct product *p, int workers) { return (size_t)workers * make_plan(p, cnn_no_scratch).worker_bytes; }
 
 /* `valid` lanes go to y, whose first `room` reals may be written: what is beyond the row is the next one's, which comes later. */
 ALWAYS_INLINE void finish(const struct plan *s, const vec *sum, const int rows, const real *bias, real *y, long valid, long room)

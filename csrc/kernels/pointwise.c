@@ -135,7 +135,7 @@ static void compute_block(void *context, long block, int worker)
 size_t FN(pointwise_scratch)(const struct product *p, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, workers, NULL);
+    return make_plan(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(pointwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)

@@ -230,7 +230,7 @@ static void compute_block(void *context, long block, int worker)
 size_t FN(pointwise_weight_scratch)(const struct cnn_conv *p, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, workers, NULL);
+    return make_plan(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(pointwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)

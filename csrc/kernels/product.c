@@ -266,7 +266,7 @@ void FN(product_pack)(const struct product *p, const real *w, real *packed, stru
 size_t FN(product_scratch)(const struct product *p, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, workers, NULL);
+    return make_plan(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(product_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)

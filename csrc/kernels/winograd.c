@@ -356,7 +356,7 @@ static void slice_block(void *context, long block, int worker)
 size_t FN(winograd_packed)(const struct product *p, int m)
 {
     struct plan s;
-    make_plan(&s, p, m, 1, NULL);
+    make_plan(&s, p, m, 1, cnn_no_scratch);
     return s.whole_weights ? (size_t)s.panels * s.u_bytes : (size_t)(9 * s.panels * s.channels * TILE_WIDTH) * sizeof(real);
 }
 
@@ -379,7 +379,7 @@ void FN(winograd_pack)(const struct product *p, int m, const real *w, real *pack
 size_t FN(winograd_scratch)(const struct product *p, int m, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, m, workers, NULL);
+    return make_plan(&s, p, m, workers, cnn_no_scratch);
 }
 
 void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)

@@ -223,7 +223,7 @@ static void store_panel(void *context, long panel, int worker)
 size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, m, workers, NULL);
+    return make_plan(&s, p, m, workers, cnn_no_scratch);
 }
 
 void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)

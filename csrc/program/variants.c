@@ -1,18 +1,20 @@
 /* variants.c: all compiled variants, and the choice among them at import. */
 #include "../base/variants.h"
 
-#if defined(__x86_64__)
-extern const struct cnn_variant cnn_variant_f32_base, cnn_variant_f32_avx2, cnn_variant_f32_avx512;
-extern const struct cnn_variant cnn_variant_f64_base, cnn_variant_f64_avx2, cnn_variant_f64_avx512;
-static const struct cnn_variant *const compiled[CNN_ISA_COUNT][2] = {
-    {&cnn_variant_f32_base, &cnn_variant_f64_base},
-    {&cnn_variant_f32_avx2, &cnn_variant_f64_avx2},
-    {&cnn_variant_f32_avx512, &cnn_variant_f64_avx512},
-};
-#else
 extern const struct cnn_variant cnn_variant_f32_base, cnn_variant_f64_base;
-static const struct cnn_variant *const compiled[CNN_ISA_COUNT][2] = {{&cnn_variant_f32_base, &cnn_variant_f64_base}};
+#if defined(__x86_64__) && !defined(CNN_WITHOUT_avx2)
+extern const struct cnn_variant cnn_variant_f32_avx2, cnn_variant_f64_avx2;
+#define AVX2 {&cnn_variant_f32_avx2, &cnn_variant_f64_avx2}
+#else
+#define AVX2 {NULL, NULL}
 #endif
+#if defined(__x86_64__) && !defined(CNN_WITHOUT_avx512)
+extern const struct cnn_variant cnn_variant_f32_avx512, cnn_variant_f64_avx512;
+#define AVX512 {&cnn_variant_f32_avx512, &cnn_variant_f64_avx512}
+#else
+#define AVX512 {NULL, NULL}
+#endif
+static const struct cnn_variant *const compiled[CNN_ISA_COUNT][2] = {{&cnn_variant_f32_base, &cnn_variant_f64_base}, AVX2, AVX512};
 
 static int chosen = -1;
 
