@@ -330,5 +330,17 @@ POOL(max_pool_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], 
 POOL(max_pool_backward, &FN(max_of_rows_back), no_scratch, max_backward, 0, array[0], array[2], INDEX(array[1]))
 POOL(max_pool_taps_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], array[1], TAPS(array[2]))
 POOL(max_pool_taps_backward, &FN(max_of_rows_back), no_scratch, taps_backward, 0, array[0], array[2], TAPS(array[1]))
-POOL(avg_pool_forward, &FN(average_of_rows), FN(average_scratch), FN(average_forward), 1, array[0], array[1], INDEX(NULL))
 POOL(avg_pool_backward, &FN(average_of_rows_back), FN(average_scratch), FN(average_backward), 0, array[0], array[1], INDEX(NULL))
+
+static const struct pool_ways average = {&FN(average_of_rows), FN(average_scratch), FN(average_forward), 1};
+size_t FN(avg_pool_forward_scratch)(const void *problem, int workers)
+{
+    return FN(whole_planes)(problem) ? 0 : FN(pool_scratch)(problem, average, workers);
+}
+void FN(avg_pool_forward)(const void *problem, void *const *array, struct cnn_run *run)
+{
+    if (FN(whole_planes)(problem))
+        FN(average_whole)(problem, array[0], array[1], run);
+    else
+        FN(pool_run)(problem, average, array[0], array[1], INDEX(NULL), run);
+}

@@ -120,6 +120,10 @@ size_t FN(average_scratch)(const struct cnn_pool *p, int workers);
 void FN(average_forward)(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run);
 void FN(average_backward)(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run);
 
+/* Averages over whole planes, for any memory order; without scratch. */
+int FN(whole_planes)(const struct cnn_pool *p);
+void FN(average_whole)(const struct cnn_pool *p, const real *x, real *y, struct cnn_run *run);
+
 /* A way of computing: which problems it takes, how. */
 struct pool_way {
     int (*takes)(const struct cnn_pool *p);
