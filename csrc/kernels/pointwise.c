@@ -37,8 +37,9 @@ int FN(pointwise_planes)(const struct product *p)
     for (int a = 0; a < 3; a++)
         if (w->taps[a] != 1 || w->before[a] != 0 || w->step[a] != 1 || w->in[a] != w->out[a])
             return 0;
-    const long cells = w->out[0] * w->out[1] * w->out[2];
-    return cells >= 2 * LANES && one_plane(w->in, w->stride + 2) && one_plane(w->out, p->y + 2) && (p->w[0] == 1 || p->w[1] == 1) && !p->packed &&
+    /* Weights that are copied, and pixels that leave a tenth of the lanes empty, together cost more than turning the planes. */
+    const long cells = w->out[0] * w->out[1] * w->out[2], lanes = round_up(cells, LANES);
+    return cells >= 2 * LANES && (p->w[1] == 1 || 10 * cells >= 9 * lanes) && one_plane(w->in, w->stride + 2) && one_plane(w->out, p->y + 2) && (p->w[0] == 1 || p->w[1] == 1) && !p->packed &&
            !p->accumulate && p->filters > 0 && w->channels > 0;
 }
 
