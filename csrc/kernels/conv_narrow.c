@@ -232,7 +232,7 @@ static void forward_box(void *context, long block, int worker)
 size_t FN(narrow_forward_scratch)(const struct cnn_conv *p, int workers)
 {
     struct plan s;
-    return plan_forward(&s, p, workers, NULL);
+    return plan_forward(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(narrow_forward)(const struct cnn_conv *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
@@ -304,7 +304,7 @@ static void weight_part(void *context, long block, int worker)
 size_t FN(narrow_weight_scratch)(const struct cnn_conv *p, int workers)
 {
     struct plan s;
-    return plan_weight(&s, p, workers, NULL);
+    return plan_weight(&s, p, workers, cnn_no_scratch);
 }
 
 void FN(narrow_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)

@@ -169,7 +169,7 @@ static void forward_block(void *context, long block, int worker)
 size_t FN(row_norm_forward_scratch)(const void *problem, int workers)
 {
     struct rows s;
-    return plan_rows(&s, problem, workers, NULL, 0);
+    return plan_rows(&s, problem, workers, cnn_no_scratch, 0);
 }
 
 void FN(row_norm_forward)(const void *problem, void *const *array, struct cnn_run *run)
@@ -265,7 +265,7 @@ static void backward_block(void *context, long block, int worker)
 size_t FN(row_norm_backward_scratch)(const void *problem, int workers)
 {
     struct rows s;
-    return plan_rows(&s, problem, workers, NULL, 1);
+    return plan_rows(&s, problem, workers, cnn_no_scratch, 1);
 }
 
 void FN(row_norm_backward)(const void *problem, void *const *array, struct cnn_run *run)

@@ -241,7 +241,7 @@ static void project_block(void *context, long block, int worker)
 size_t FN(recurrent_forward_scratch)(const void *problem, int workers)
 {
     struct recurrent s;
-    return plan_forward(&s, problem, workers, NULL);
+    return plan_forward(&s, problem, workers, cnn_no_scratch);
 }
 
 void FN(recurrent_forward)(const void *problem, void *const *array, struct cnn_run *run)
@@ -446,7 +446,7 @@ size_t FN(recurrent_backward_scratch)(const void *problem, int workers)
 {
     struct recurrent s;
     size_t engine;
-    return plan_backward(&s, problem, workers, NULL, &engine);
+    return plan_backward(&s, problem, workers, cnn_no_scratch, &engine);
 }
 
 void FN(recurrent_backward)(const void *problem, void *const *array, struct cnn_run *run)

@@ -53,7 +53,7 @@ static size_t place(struct rows *s, const struct cnn_resize *p, char *scratch, i
 size_t FN(resize_rows_scratch)(const struct cnn_resize *p, int workers)
 {
     struct rows s;
-    return place(&s, p, NULL, workers);
+    return place(&s, p, cnn_no_scratch, workers);
 }
 
 static int alike(const struct taps *a, const struct taps *b, long cells, int count)

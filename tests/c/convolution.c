@@ -121,12 +121,13 @@ static long differing(const float *ours, const long stride[5], const double *rig
 
 static void call(cnn_entry *entry, cnn_scratch *scratch, const struct cnn_conv *p, void *const *arrays)
 {
-    struct cnn_run run = {.workers = threads};
     const size_t bytes = scratch(p, threads);
-    if (bytes && !(run.scratch = aligned_alloc(64, (bytes + 63) / 64 * 64)))
+    char *memory = bytes ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
+    if (bytes && !memory)
         abort();
+    struct cnn_run run = {.workers = threads, .scratch = memory ? memory : cnn_no_scratch};
     entry(p, arrays, &run);
-    free(run.scratch);
+    free(memory);
 }
 
 /* One problem from the input: the number of wrong cells, or -1 where the bytes describe none. */
