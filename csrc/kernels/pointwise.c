@@ -37,10 +37,13 @@ int FN(pointwise_planes)(const struct product *p)
     for (int a = 0; a < 3; a++)
         if (w->taps[a] != 1 || w->before[a] != 0 || w->step[a] != 1 || w->in[a] != w->out[a])
             return 0;
+    const long cells = w->out[0] * w->out[1] * w->out[2];
+    if (cells < 2 * LANES || p->filters < 1 || w->channels < 1 || p->packed || p->accumulate)
+        return 0;
+    if (!one_plane(w->in, w->stride + 2) || !one_plane(w->out, p->y + 2))
+        return 0;
     /* Weights that are copied, and pixels that leave a tenth of the lanes empty, together cost more than turning the planes. */
-    const long cells = w->out[0] * w->out[1] * w->out[2], lanes = round_up(cells, LANES);
-    return cells >= 2 * LANES && (p->w[1] == 1 || 10 * cells >= 9 * lanes) && one_plane(w->in, w->stride + 2) && one_plane(w->out, p->y + 2) && (p->w[0] == 1 || p->w[1] == 1) && !p->packed &&
-           !p->accumulate && p->filters > 0 && w->channels > 0;
+    return p->w[1] == 1 || (p->w[0] == 1 && 10 * cells >= 9 * round_up(cells, LANES));
 }
 
 static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
