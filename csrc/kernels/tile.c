@@ -17,7 +17,38 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
             to[i][v] = vec_load(edge[i] + v * LANES);
 }
 
-enum { LINE = 64 / sizeof(real) };
+/* Reals of a cache line; steps of k written out one after another; rows whose pointers fit the integer registers; pointers for more
+ * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride. */
+enum { LINE = 64 / sizeof(real), STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3 };
+
+/* The bytes from each row of A to the next, or 0 if they differ. */
+ALWAYS_INLINE long even_stride(const struct tile *t, const long rows)
+{
+    const long stride = (long)((uintptr_t)t->a[1] - (uintptr_t)t->a[0]);
+    long differs = 0;
+    for (long i = 2; i < rows; i++)
+        differs |= (long)((uintptr_t)t->a[i] - (uintptr_t)t->a[i - 1]) ^ stride;
+    return differs ? 0 : stride;
+}
+
+/* `steps` terms of the sums of evenly spaced rows. The bases are opaque to the compiler, or it would keep a pointer a row. */
+ALWAYS_INLINE void even_steps(const char **base, long stride, const real *b, const int steps, const long rows, const int vectors, vec (*sum)[TILE_VECTORS])
+{
+    UNROLL for (int k = 0; k < steps; k++) {
+        vec bv[TILE_VECTORS];
+        UNROLL for (int v = 0; v < vectors; v++)
+            bv[v] = vec_load(b + (k * vectors + v) * LANES);
+        UNROLL for (long i = 0; i < rows; i++) {
+            const vec av = vec_fill(*(const real *)(base[i / 3] + i % 3 * stride + k * (long)sizeof(real)));
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
+        }
+    }
+    UNROLL for (long j = 0; j < divide_up(rows, 3); j++) {
+        base[j] += steps * (long)sizeof(real);
+        __asm__("" : "+r"(base[j]));
+    }
+}
 
 /* rows and vectors are constants at every call, so the accumulators live in registers and the loops over them vanish. */
 ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const int by_columns)
@@ -34,6 +65,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
 
     const real *b = t->b;
     const long depth = t->depth, step = t->step;
+    const long stride = !by_columns && rows > EVEN ? even_stride(t, rows) : 0;
     for (long p = 0; p < t->parts; p++) {
         const long offset = t->offset[p];
         if (by_columns) {
@@ -48,6 +80,19 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                         sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                 }
             }
+        } else if (rows > EVEN && stride) {
+            const char *base[BASES];
+            UNROLL for (long j = 0; j < divide_up(rows, 3); j++)
+                base[j] = (const char *)(t->a[0] + offset) + 3 * j * stride;
+            long k = depth;
+            for (; k >= LINE; k -= LINE) {
+                UNROLL for (long i = 0; i < rows; i++)
+                    __builtin_prefetch(base[i / 3] + i % 3 * stride + t->ahead * (long)sizeof(real));
+                for (int part = 0; part < LINE; part += STEPS, b += STEPS * width)
+                    even_steps(base, stride, b, STEPS, rows, vectors, sum);
+            }
+            for (; k > 0; k--, b += width)
+                even_steps(base, stride, b, 1, rows, vectors, sum);
         } else {
             /* Few row pointers live in registers. Of many there are more than registers: they are read again, lest vector registers hold them. */
             const real *row[TILE_ROWS];
@@ -56,15 +101,15 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             for (long k = offset; k < offset + depth;) {
                 const long end = k + LINE < offset + depth ? k + LINE : offset + depth;
                 UNROLL for (long i = 0; i < rows; i++)
-                    __builtin_prefetch((rows > 8 ? t->a[i] : row[i]) + k + t->ahead);
+                    __builtin_prefetch((rows > POINTERS ? t->a[i] : row[i]) + k + t->ahead);
                 for (; k < end; k++, b += width) {
-                    if (rows > 8)
+                    if (rows > POINTERS)
                         RELOAD;
                     vec bv[TILE_VECTORS];
                     UNROLL for (int v = 0; v < vectors; v++)
                         bv[v] = vec_load(b + v * LANES);
                     UNROLL for (long i = 0; i < rows; i++) {
-                        const vec av = vec_fill(rows > 8 ? t->a[i][k] : row[i][k]);
+                        const vec av = vec_fill(rows > POINTERS ? t->a[i][k] : row[i][k]);
                         UNROLL for (int v = 0; v < vectors; v++)
                             sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                     }
