@@ -62,6 +62,10 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             sum[i][v] = (vec){0};
     if (t->join == CONTINUE)
         load_rows(t, rows, vectors, sum, edge);
+    else
+        UNROLL for (long i = 0; i < rows; i++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                __builtin_prefetch(t->c[i] + v * LANES, 1);
 
     const real *b = t->b;
     const long depth = t->depth, step = t->step;
