@@ -10,7 +10,7 @@
 #include "pointwise_weight.h"
 
 #include "../base/machine.h"
-#include "box.h"
+#include "coming.h"
 #include "conv_bias.h"
 #include "tile.h"
 #include "transpose.h"
@@ -82,7 +82,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->x_bytes = aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
     s->turned_pitch = round_up(s->cells, LINE) + LINE;
     s->dy_bytes = s->kind == TURNED ? aligned((size_t)(filters * s->turned_pitch) * sizeof(real)) : 0;
-    s->worker_bytes = s->x_bytes + s->dy_bytes + 3 * aligned((size_t)s->cells * sizeof(long));
+    s->worker_bytes = s->x_bytes + s->dy_bytes + aligned((size_t)s->cells * sizeof(long));
     s->worker = scratch;
     return s->worker_bytes * (size_t)workers;
 }
@@ -104,40 +104,6 @@ static long find_runs(const struct windows *w, const struct box *box, long *offs
             for (long h = 0; h < count[2]; h++)
                 offset[runs++] = (box->image + n) * stride[0] + (box->begin[0] + d) * stride[2] + (box->begin[1] + h) * stride[3] + box->begin[2] * stride[4];
     return runs;
-}
-
-/* The lines of some channels in the cells of a box that comes next, asked for little by little. */
-struct coming {
-    const real *base, *at;
-    const long *offset;          /* of the runs */
-    long lines, done;            /* in all */
-    long line, along;            /* of what is one run in memory: a cell's channels, or a run's cells of a channel */
-    long inner, count, apart;    /* of those within a run of cells */
-};
-
-static struct coming begin_coming(const struct windows *w, const struct box *box, const real *base, long channels, long *offset)
-{
-    long depth;
-    const long runs = find_runs(w, box, offset, &depth), across = w->stride[1] == 1;
-    struct coming c = {.base = base, .at = base + offset[0], .offset = offset};
-    c.along = divide_up(across ? channels : depth, LINE);
-    c.count = across ? depth : channels;
-    c.apart = across ? w->stride[4] : w->stride[1];
-    c.lines = across || w->stride[4] == 1 ? runs * c.count * c.along : 0;
-    return c;
-}
-
-static void fetch(struct coming *c, long to)
-{
-    for (; c->done < to; c->done++) {
-        __builtin_prefetch(c->at + c->line * LINE, 0, 2);
-        if (++c->line < c->along)
-            continue;
-        c->line = 0;
-        c->at += c->apart;
-        if (++c->inner == c->count && c->done + 1 < c->lines)
-            c->inner = 0, c->at = c->base + *++c->offset;
-    }
 }
 
 static void copy_panels(const struct plan *s, const struct box *box, long first, long count, real *to)
@@ -186,24 +152,22 @@ static void compute_block(void *context, long block, int worker)
     const long c0 = first * TILE_WIDTH, channels = min_long(p->c, last * TILE_WIDTH) - c0, calls = (last - first) * (last_tile - first_tile);
     char *mine = s->worker + (size_t)worker * s->worker_bytes;
     real *x = (real *)mine, *dy = (real *)(mine + s->x_bytes);
-    long *offset[3];
-    for (int i = 0; i < 3; i++)
-        offset[i] = (long *)(mine + s->x_bytes + s->dy_bytes + (size_t)i * aligned((size_t)s->cells * sizeof(long)));
+    long *offset = (long *)(mine + s->x_bytes + s->dy_bytes);
 
     for (long number = 0; number < s->boxes.total; number++) {
         const struct box box = FN(box_at)(&s->in, &s->boxes, number), next = FN(box_at)(&s->in, &s->boxes, min_long(number + 1, s->boxes.total - 1));
         copy_panels(s, &box, first, last - first, x);
-        struct tile t = {.offset = offset[0], .step = s->out.stride[4], .join = number ? ADD : OVERWRITE};
-        t.parts = find_runs(&s->out, &box, offset[0], &t.depth);
+        struct tile t = {.offset = offset, .step = s->out.stride[4], .join = number ? ADD : OVERWRITE};
+        t.parts = find_runs(&s->out, &box, offset, &t.depth);
         const real *from = s->dy + k0 * s->out.stride[1];
         long apart = s->out.stride[1];
         if (s->kind == TURNED) {
             for (long run = 0; run < t.parts; run++)
-                turn(from + offset[0][run], t.depth, s->out.stride[4], filters, apart, s->turned_pitch, dy + run * t.depth);
-            from = dy, apart = s->turned_pitch, t.depth *= t.parts, t.parts = 1, offset[0][0] = 0;
+                turn(from + offset[run], t.depth, s->out.stride[4], filters, apart, s->turned_pitch, dy + run * t.depth);
+            from = dy, apart = s->turned_pitch, t.depth *= t.parts, t.parts = 1, offset[0] = 0;
         }
-        struct coming x_next = begin_coming(&s->in, &next, s->x + c0 * s->in.stride[1], channels, offset[1]);
-        struct coming dy_next = begin_coming(&s->out, &next, s->dy + k0 * s->out.stride[1], filters, offset[2]);
+        struct coming x_next = begin_coming(&s->in, &next, s->x + c0 * s->in.stride[1], channels);
+        struct coming dy_next = begin_coming(&s->out, &next, s->dy + k0 * s->out.stride[1], filters);
         if (number + 1 == s->boxes.total)
             x_next.lines = dy_next.lines = 0;
         long call = 0;
@@ -212,9 +176,9 @@ static void compute_block(void *context, long block, int worker)
             t.b = x + (panel - first) * s->cells * TILE_WIDTH;
             t.valid = min_long(width, p->c - c);
             for (long tile = first_tile; tile < last_tile; tile++, call++) {
-                fetch(&x_next, x_next.lines * (call + 1) / calls);
+                fetch_coming(&x_next, x_next.lines * (call + 1) / calls);
                 if (s->fetch_dy)
-                    fetch(&dy_next, dy_next.lines * (call + 1) / calls);
+                    fetch_coming(&dy_next, dy_next.lines * (call + 1) / calls);
                 const long k = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
                 for (long i = 0; i < height; i++) {
                     t.a[i] = from + (k - k0 + i) * apart;

@@ -1,6 +1,7 @@
 #include "product.h"
 
 #include "../base/machine.h"
+#include "coming.h"
 #include "tile.h"
 
 #include <stdint.h>
@@ -58,15 +59,6 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->pass_panels = p->groups > 1 || s->pack_late || p->packed ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
     s->pass_groups = s->pack_late || p->packed ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
     s->weights_stay = (double)(s->panels * s->panel_size) < room;
-    /* Boxes alone may be too few to keep every core busy: then several blocks share a box, each with some of the panels. */
-    const long spatial = max_long(1, s->boxes.total * p->groups);
-    const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
-    s->slices = min_long(s->pass_panels, max_long(1, divide_up(16, spatial)));
-    while (s->slices > 1 && panel_work * (double)(s->pass_panels / s->slices) < 1e6)
-        s->slices--;
-    s->together = s->panels ? divide_up(s->pass_panels, max_long(1, s->slices)) : 0;
-    s->slices = s->panels ? divide_up(s->pass_panels, s->together) : 0;
-
     int padded = 0;
     for (int a = 0; a < 3; a++)
         padded |= w->before[a] != 0 || (w->out[a] - 1) * w->step[a] + (w->taps[a] - 1) * w->spread[a] >= w->in[a];
@@ -78,6 +70,16 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     if (s->one_run && !s->in_place && roomy_pixel(w->channels) != w->channels)
         s->one_run = 0;
     s->pitch = FN(box_pitch)(w, s->boxes.size[0], s->boxes.size + 1, s->one_run ? chunk : roomy_pixel(chunk));
+
+    /* Boxes alone may be too few to keep every core busy: then several blocks share a box, each with some of the panels. A box that is copied is
+     * copied by each of them. */
+    const long spatial = max_long(1, s->boxes.total * p->groups), wanted = s->in_place ? 16 : workers > 1 ? 2 * workers : 1;
+    const double panel_work = 2.0 * (double)(s->cells * s->terms) * TILE_WIDTH;
+    s->slices = min_long(s->pass_panels, max_long(1, divide_up(wanted, spatial)));
+    while (s->slices > 1 && panel_work * (double)(s->pass_panels / s->slices) < 1e6)
+        s->slices--;
+    s->together = s->panels ? divide_up(s->pass_panels, max_long(1, s->slices)) : 0;
+    s->slices = s->panels ? divide_up(s->pass_panels, s->together) : 0;
 
     s->slice_bytes = s->pack_late ? aligned((size_t)(s->taps * chunk * TILE_WIDTH) * sizeof(real)) : 0;
     s->packed = (real *)scratch;
@@ -164,6 +166,18 @@ static const real *next_weights(const struct plan *s, long group, long panel, lo
     return c0 < s->p->in.channels ? packed_panel(s, group, panel) + c0 * s->taps * panel_width(s->p, panel) : NULL;
 }
 
+/* The input that is copied after the chunk of a block from c0 on: the next chunk, or the first one of the next box. */
+static struct coming next_input(const struct plan *s, long block, const struct box *box, long c0)
+{
+    const struct windows *w = &s->p->in;
+    const long later = block + s->slices * s->groups, same = c0 + CHUNK < w->channels;
+    if (s->in_place || (!same && later >= s->boxes.total * s->slices * s->groups))
+        return (struct coming){0};
+    const struct box next = same ? *box : FN(box_at)(w, &s->boxes, later / s->slices / s->groups);
+    const long c = same ? c0 + CHUNK : 0, group = s->first_group + block / s->slices % s->groups;
+    return begin_coming(w, &next, s->x + group * s->p->x_group + c * w->stride[1], min_long(CHUNK, w->channels - c));
+}
+
 static void compute_block(void *context, long block, int worker)
 {
     const struct plan *s = context;
@@ -204,6 +218,8 @@ static void compute_block(void *context, long block, int worker)
         t.parts = find_taps(s, pitch, offset);
         t.depth = s->one_run ? channels * w->taps[2] : channels;
         t.join = c0 || p->accumulate ? CONTINUE : OVERWRITE;
+        struct coming input = next_input(s, block, &box, c0);
+        long call = 0;
         for (long panel = first; panel < last; panel++) {
             const long width = panel_width(p, panel), number = group * s->panels + panel;
             const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
@@ -217,6 +233,7 @@ static void compute_block(void *context, long block, int worker)
             const real *coming = next_weights(s, group, panel, first, last, c0);
             const long lines = s->taps * channels * width * (long)sizeof(real) / 64;
             for (long i = 0; i < cut.tiles; i++) {
+                fetch_coming(&input, input.lines * ++call / ((last - first) * cut.tiles));
                 for (long line = coming ? i * lines / cut.tiles : lines; line < (i + 1) * lines / cut.tiles; line++)
                     __builtin_prefetch((const char *)coming + line * 64, 0, 2);
                 const long begin = cut_begin(cut, i), height = cut_height(cut, i);
