@@ -22,6 +22,7 @@ struct plan {
     long panels, together;  /* of all images, and of a block */
     struct cut cut;         /* of filters */
     long tiles, slices;     /* tiles of a block, and blocks that share their pixels */
+    long pitch;             /* of copied panels, in reals */
     char *worker;
     size_t worker_bytes, copy_bytes;
 };
@@ -62,7 +63,8 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
         s->slices--;
     s->tiles = divide_up(s->cut.tiles, s->slices);
     s->slices = divide_up(s->cut.tiles, s->tiles);
-    s->copy_bytes = ((size_t)(s->together * chunk * TILE_WIDTH) * sizeof(real) + 63) & ~(size_t)63;
+    s->pitch = chunk * TILE_WIDTH + 64 / (long)sizeof(real); /* not a large power of two: copies would share sets of the caches */
+    s->copy_bytes = ((size_t)(s->together * s->pitch) * sizeof(real) + 63) & ~(size_t)63;
     s->worker_bytes = s->copy_bytes + (((size_t)(chunk * TILE_ROWS) * sizeof(real) + 63) & ~(size_t)63);
     return (size_t)workers * s->worker_bytes;
 }
@@ -78,17 +80,29 @@ static struct place place_of(const struct plan *s, long panel)
     return at;
 }
 
-/* Channels of a panel, beside each other as the tile reads them; zeros beyond the last pixel. */
-static void copy_panel(const real *from, long apart, long channels, struct place at, real *to)
+/* `channels` channels of the panels from `first` on to copies `pitch` apart, zeros beyond the last pixel. Panels that follow each other in an
+ * image are copied together, so that memory is read in long runs. */
+static void copy_panels(const struct plan *s, const real *x, long first, long count, long channels, long pitch, real *to)
 {
-    for (long c = 0; c < channels; c++, from += apart, to += at.width) {
-        if (at.valid == TILE_WIDTH) {
-            UNROLL for (int v = 0; v < TILE_VECTORS; v++)
-                vec_store(to + v * LANES, vec_load(from + v * LANES));
-            continue;
+    const long *stride = s->p->in.stride;
+    for (long i = 0; i < count;) {
+        const struct place at = place_of(s, first + i), last = place_of(s, first + count - 1);
+        const long run = at.image == last.image ? count - i : s->across - (first + i) % s->across;
+        const long whole = min_long(run, (s->pixels - at.first) / TILE_WIDTH);
+        const real *from = x + at.image * stride[0] + at.first;
+        for (long c = 0; c < channels; c++, from += stride[1]) {
+            real *row = to + i * pitch + c * TILE_WIDTH;
+            for (long j = 0; j < whole; j++, row += pitch)
+                UNROLL for (int v = 0; v < TILE_VECTORS; v++)
+                    vec_store(row + v * LANES, vec_load(from + j * TILE_WIDTH + v * LANES));
+            if (whole == run)
+                continue;
+            const struct place edge = place_of(s, first + i + whole);
+            row = to + (i + whole) * pitch + c * edge.width;
+            for (long j = 0; j < edge.width; j += LANES)
+                vec_store(row + j, vec_get(from + whole * TILE_WIDTH + j, min_long(LANES, edge.valid - j)));
         }
-        for (long i = 0; i < at.width; i += LANES)
-            vec_store(to + i, vec_get(from + i, min_long(LANES, at.valid - i)));
+        i += run;
     }
 }
 
@@ -108,10 +122,7 @@ static void compute_block(void *context, long block, int worker)
     for (long c0 = 0; c0 < in->channels; c0 += CHUNK) {
         const long channels = min_long(CHUNK, in->channels - c0);
         const int is_last = c0 + channels == in->channels;
-        for (long i = 0; i < count; i++) {
-            const struct place at = place_of(s, first + i);
-            copy_panel(x + at.image * in->stride[0] + c0 * in->stride[1] + at.first, in->stride[1], channels, at, copy + i * channels * TILE_WIDTH);
-        }
+        copy_panels(s, x + c0 * in->stride[1], first, count, channels, s->pitch, copy);
         struct tile t = {.parts = 1, .offset = &zero, .depth = channels, .join = c0 ? CONTINUE : OVERWRITE};
         t.activation = is_last ? p->activation : CNN_LINEAR;
         for (long tile = first_tile; tile < last_tile; tile++) {
@@ -125,7 +136,7 @@ static void compute_block(void *context, long block, int worker)
             t.row_bias = is_last && bias ? bias + f : NULL;
             for (long i = 0; i < count; i++) {
                 const struct place at = place_of(s, first + i);
-                t.b = copy + i * channels * TILE_WIDTH;
+                t.b = copy + i * s->pitch;
                 t.valid = at.valid;
                 t.ahead = i + 1 < count ? 0 : height * p->w[0];
                 for (long r = 0; r < height; r++)
