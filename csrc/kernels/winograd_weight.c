@@ -2,19 +2,19 @@
  *
  *     V[point][tile][c] = B' d B of the input, D[point][tile][k] = G g G' of the gradient of the result
  *     M[point][c][k]    = sum over tiles of V[point][tile][c] * D[point][tile][k]
- *     dw                = A' M A, once for a part of 512 tiles; the parts are added in order
+ *     dw                = A' M A, once for a part of 256 tiles; the parts are added in order
  *
  * Two schedules with the same sums in the same order. Where M is small a block is a whole part: V and D of some tiles at a time
  * and all of M lie in its second-level cache. Else a part's V and D lie in the third-level cache for as many channels and
- * filters as fit; an item, some rows of tiles of M times a panel of filters, has its M in the second-level cache for all
- * points, so that the way back costs no traffic. */
+ * filters as fit; an item, some rows of tiles of M times some panels of filters, has its M in the second-level cache for all
+ * points, so that the way back costs no traffic. The larger an item, the less often V and D are read. */
 #include "../base/machine.h"
 #include "conv_bias.h"
 #include "tile.h"
 #include "winograd.h"
 #include "winograd_tiles.h"
 
-enum { PART = 512, ITEM_TILES = 3, ITEM_ROWS = ITEM_TILES * TILE_ROWS, WAVE = 32 };
+enum { PART = 256, WAVE = 32 };
 
 struct plan {
     const struct cnn_conv *p;
@@ -26,17 +26,37 @@ struct plan {
     long tiles;                   /* of the largest part, or of those that a block holds at once */
     long filters, channels;       /* of a block of D and of V: whole panels, whole vectors */
     long panels;                  /* of all filters */
-    long v_pitch, d_pitch, d_panel, m_pitch;
+    long item_tiles, item_panels; /* of an item: rows of tiles, panels */
+    long v_row, v_pitch, d_pitch, d_panel, m_pitch; /* v_row: from a tile's channels to the next one's */
     real *v, *d, *sums;           /* sums[panel][tap][channel][width] */
     char *worker;
     size_t worker_bytes, tile_bytes, v_bytes, d_bytes;
     long sum_reals;               /* of one part */
     long first, count, k0, c0;    /* the part and the blocks at work */
-    struct cut cut;               /* rows of M of the block at work */
+    long block_panels;            /* of the block at work, and the rows of its M */
+    struct cut cut;
 };
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static long width_of(const struct plan *s, long panel) { return s->p->k - panel * TILE_WIDTH > LANES ? TILE_WIDTH : LANES; }
+
+/* Items whose M has `cells` cells a point: nearly as many rows as filters, but enough items for all workers. */
+static void cut_items(struct plan *s, long cells, int workers)
+{
+    const long panels = s->filters / TILE_WIDTH, tiles = cut_rows(s->channels).tiles;
+    long width = 1;
+    while (width < panels && (width + 1) * TILE_WIDTH * (width + 1) * TILE_WIDTH <= cells + cells / 4)
+        width++;
+    long height = max_long(1, min_long(tiles, cells / (width * TILE_WIDTH * TILE_ROWS)));
+    while (divide_up(panels, width) * divide_up(tiles, height) < (workers > 1 ? 2 * workers : 1) && width * height > 1)
+        if (height > 1 && height * TILE_ROWS >= width * TILE_WIDTH)
+            height--;
+        else if (width > 1)
+            width--;
+        else
+            height--;
+    s->item_tiles = divide_up(tiles, divide_up(tiles, height)), s->item_panels = divide_up(panels, divide_up(panels, width));
+}
 
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int workers, char *scratch)
 {
@@ -51,21 +71,23 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     s->panels = divide_up(p->k, TILE_WIDTH);
     s->sum_reals = s->panels * 9 * p->c * TILE_WIDTH;
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), all = (double)s->points * (double)(p->c * s->panels) * TILE_WIDTH;
-    s->whole_parts = all < l2 / 3 && s->in.count > 2 * PART;
+    s->whole_parts = all < l2 * 3 / 5 && s->in.count > 2 * PART;
     if (s->whole_parts) {
         s->filters = s->panels * TILE_WIDTH;
         s->channels = round_up(p->c, LANES);
-        s->tiles = min_long(PART, max_long(TILE_ROWS, (long)(l2 / 2 / (double)(s->points * (s->channels + s->filters)))));
+        s->tiles = min_long(PART, max_long(TILE_ROWS, (long)((l2 * 5 / 6 - all) / (double)(s->points * (s->channels + s->filters)))));
         s->m_pitch = point_pitch(p->c * s->filters);
-    } else { /* half of the room for each side, evenly cut */
+    } else { /* each side has three tenths of the cache, evenly cut */
         s->tiles = min_long(s->in.count, PART);
-        const long room = max_long(2 * TILE_WIDTH, (long)(l3 / 4 / (double)(s->points * max_long(1, s->tiles))));
+        const long room = max_long(2 * TILE_WIDTH, (long)(l3 * 3 / 10 / (double)(s->points * max_long(1, s->tiles))));
         const long filter_blocks = divide_up(s->panels, max_long(1, room / TILE_WIDTH)), channel_blocks = divide_up(p->c, room);
         s->filters = divide_up(s->panels, filter_blocks) * TILE_WIDTH;
         s->channels = round_up(divide_up(p->c, channel_blocks), LANES);
-        s->m_pitch = point_pitch(ITEM_ROWS * TILE_WIDTH);
+        cut_items(s, (long)(l2 / 2) / s->points, workers);
+        s->m_pitch = point_pitch(s->item_tiles * TILE_ROWS * s->item_panels * TILE_WIDTH);
     }
-    s->v_pitch = point_pitch(s->tiles * s->channels + TILE_ROWS);
+    s->v_row = s->channels * (long)sizeof(real) % 1024 == 0 ? s->channels + LANES : s->channels;
+    s->v_pitch = point_pitch(s->tiles * s->v_row + TILE_ROWS);
     s->d_panel = s->tiles * TILE_WIDTH;
     s->d_pitch = point_pitch(s->d_panel * (s->filters / TILE_WIDTH));
     s->v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
@@ -90,7 +112,7 @@ static void transform_input(void *context, long block, int worker)
     const struct plan *s = context;
     const long first = block * STRIP, count = min_long(STRIP, s->count - first), channels = min_long(s->channels, s->p->c - s->c0);
     FN(transform_tiles)(&s->in, s->x, s->first + first, count, s->c0, channels, s->worker + (size_t)worker * s->worker_bytes,
-                        s->v + first * s->channels, s->channels, s->v_pitch);
+                        s->v + first * s->v_row, s->v_row, s->v_pitch);
 }
 
 /* Of tiles from `first` on; d: where the first of them goes. */
@@ -148,24 +170,30 @@ static void inverse(const struct plan *s, const real *m, long rows, long width, 
 static void compute_item(void *context, long item, int worker)
 {
     const struct plan *s = context;
-    const long across = divide_up(s->cut.tiles, ITEM_TILES), local = item / across, panel = s->k0 / TILE_WIDTH + local;
-    const long first = item % across * ITEM_TILES, last = min_long(s->cut.tiles, first + ITEM_TILES), width = width_of(s, panel);
-    const long begin = cut_begin(s->cut, first), zero = 0;
+    const long across = divide_up(s->cut.tiles, s->item_tiles), begin_panel = s->k0 / TILE_WIDTH;
+    const long first_panel = item / across * s->item_panels, last_panel = min_long(s->block_panels, first_panel + s->item_panels);
+    const long first = item % across * s->item_tiles, last = min_long(s->cut.tiles, first + s->item_tiles);
+    const long begin = cut_begin(s->cut, first), rows = cut_begin(s->cut, last) - begin, zero = 0;
     real *m = (real *)(s->worker + (size_t)worker * s->worker_bytes + s->tile_bytes);
-    struct tile t = {.parts = 1, .depth = s->count, .offset = &zero, .step = s->channels, .valid = width, .join = OVERWRITE};
-    for (long point = 0; point < s->points; point++) {
-        t.b = s->d + point * s->d_pitch + local * s->d_panel;
-        for (long i = first; i < last; i++) {
-            const long row = cut_begin(s->cut, i), height = cut_height(s->cut, i);
-            t.a[0] = s->v + point * s->v_pitch + row;
-            for (long r = 0; r < height; r++)
-                t.c[r] = m + point * s->m_pitch + (row - begin + r) * width;
-            FN(tile_columns)(height, (int)(width / LANES))(&t);
+    struct tile t = {.parts = 1, .depth = s->count, .offset = &zero, .step = s->v_row, .join = OVERWRITE};
+    for (long point = 0; point < s->points; point++)
+        for (long panel = first_panel; panel < last_panel; panel++) {
+            real *to = m + point * s->m_pitch + (panel - first_panel) * rows * TILE_WIDTH;
+            t.valid = width_of(s, begin_panel + panel);
+            t.b = s->d + point * s->d_pitch + panel * s->d_panel;
+            for (long i = first; i < last; i++) {
+                const long row = cut_begin(s->cut, i), height = cut_height(s->cut, i);
+                t.a[0] = s->v + point * s->v_pitch + row;
+                for (long r = 0; r < height; r++)
+                    t.c[r] = to + (row - begin + r) * t.valid;
+                FN(tile_columns)(height, (int)(t.valid / LANES))(&t);
+            }
         }
+    for (long panel = first_panel; panel < last_panel; panel++) {
+        const long width = width_of(s, begin_panel + panel);
+        real *sums = s->sums + (begin_panel + panel) * 9 * s->p->c * TILE_WIDTH + (s->c0 + begin) * width;
+        inverse(s, m + (panel - first_panel) * rows * TILE_WIDTH, rows, width, sums, s->first > 0);
     }
-    const long rows = last < s->cut.tiles ? cut_begin(s->cut, last) - begin : cut_begin(s->cut, s->cut.tiles) - begin;
-    real *sums = s->sums + panel * 9 * s->p->c * TILE_WIDTH + (s->c0 + begin) * width;
-    inverse(s, m, rows, width, sums, s->first > 0);
 }
 
 /* A part by itself: its sums go to its own place. */
@@ -178,12 +206,12 @@ static void whole_part(void *context, long block, int worker)
     const struct cut cut = cut_rows(channels);
     for (long first = begin; first < end; first += s->tiles) {
         const long count = min_long(s->tiles, end - first);
-        FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, channels, mine, v, s->channels, s->v_pitch);
+        FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, channels, mine, v, s->v_row, s->v_pitch);
         for (long panel = 0; panel < s->panels; panel++) {
             const long width = width_of(s, panel), k = panel * TILE_WIDTH;
             FN(transform_tiles)(&s->out, s->dy, s->first + first, count, k, min_long(width, s->p->k - k), mine, d + panel * s->d_panel, width, s->d_pitch);
         }
-        struct tile t = {.parts = 1, .depth = count, .offset = &zero, .step = s->channels, .join = first > begin ? CONTINUE : OVERWRITE};
+        struct tile t = {.parts = 1, .depth = count, .offset = &zero, .step = s->v_row, .join = first > begin ? CONTINUE : OVERWRITE};
         for (long point = 0; point < s->points; point++)
             for (long panel = 0; panel < s->panels; panel++) {
                 t.valid = width_of(s, panel);
@@ -248,7 +276,8 @@ void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const r
                 const long channels = min_long(s.channels, p->c - s.c0);
                 s.cut = cut_rows(channels);
                 cnn_parallel_for(run, strips, vector_work * (double)(s.count * channels), transform_input, &s);
-                cnn_parallel_for(run, panels * divide_up(s.cut.tiles, ITEM_TILES),
+                s.block_panels = panels;
+                cnn_parallel_for(run, divide_up(panels, s.item_panels) * divide_up(s.cut.tiles, s.item_tiles),
                                  (double)(s.points * s.count * channels) * (double)(panels * TILE_WIDTH) / 25, compute_item, &s);
             }
         }
