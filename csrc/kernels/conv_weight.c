@@ -328,7 +328,7 @@ static void store_panel(void *context, long number, int worker)
     const struct plan *s = context;
     const long group = number / s->panels, panel = number % s->panels, first = group * s->filters + panel * TILE_WIDTH;
     const real *sums = s->boxes.total ? s->sums + number * s->taps * s->rows * TILE_WIDTH : NULL;
-    FN(unpack_weights)(s->p, group, panel, sums, s->taps_run, s->dw);
+    FN(unpack_weights)(s->p, group, panel, 0, s->channels, sums, s->taps_run, s->dw);
     for (long j = 0; s->db && j < min_long(TILE_WIDTH, s->filters - panel * TILE_WIDTH); j++)
         s->db[first + j] = s->boxes.total ? s->bias_sums[number * TILE_WIDTH + j] : 0;
 }

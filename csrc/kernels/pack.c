@@ -82,13 +82,13 @@ void FN(pack_weights)(const struct product *p, const real *w, long group, long p
             }
 }
 
-void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, const real *from, long taps_run, real *dw)
+void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, long c0, long channels, const real *from, long taps_run, real *dw)
 {
-    const long channels = p->c / p->groups, filters = p->k / p->groups, *window = p->window;
+    const long filters = p->k / p->groups, *window = p->window;
     const long width = filters - panel * TILE_WIDTH > LANES ? TILE_WIDTH : LANES, valid = min_long(width, filters - panel * TILE_WIDTH);
     const long all = window[0] * window[1] * window[2], rows = taps_run * channels;
     long done = 0, tap = 0;
-    dw += (group * filters + panel * TILE_WIDTH) * p->w[0];
+    dw += (group * filters + panel * TILE_WIDTH) * p->w[0] + c0 * p->w[1];
     /* The common order: a filter's channels and taps are one run. Squares of LANES filters and LANES reals of their runs. */
     if (from && run_of_taps(window, p->w, 1) && p->w[1] == all)
         for (; done + LANES <= valid; done += LANES) {

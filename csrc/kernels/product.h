@@ -32,8 +32,9 @@ ALWAYS_INLINE long panel_width(const struct product *p, long panel)
 /* Packs `channels` channels from c0 on of a panel as [tap][channel][width], zeros beyond the last filter. */
 void FN(pack_weights)(const struct product *p, const real *w, long group, long panel, long c0, long channels, real *to);
 
-/* A panel of a weight gradient, [tap][channel][width] (`taps_run` taps of a row beside each other in a row of the sums; NULL: zeros), to dw. */
-void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, const real *from, long taps_run, real *dw);
+/* `channels` channels from c0 on of a panel of a weight gradient, [tap][channel][width] (`taps_run` taps of a row beside each other in a row of
+ * the sums; NULL: zeros), to dw. */
+void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, long c0, long channels, const real *from, long taps_run, real *dw);
 
 /* Weights of all groups and panels in the order in which they are used, for any number of calls. */
 size_t FN(product_packed)(const struct product *p); /* bytes */

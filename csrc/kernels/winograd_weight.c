@@ -23,6 +23,7 @@ struct plan {
     struct tiles in, out;
     int m, points;
     int whole_parts;
+    int one_part;                 /* an item's taps are final, and go to dw at once */
     long tiles;                   /* of the largest part, or of those that a block holds at once */
     long filters, channels;       /* of a block of D and of V: whole panels, whole vectors */
     long panels;                  /* of all filters */
@@ -30,7 +31,7 @@ struct plan {
     long v_row, v_pitch, d_pitch, d_panel, m_pitch; /* v_row: from a tile's channels to the next one's */
     real *v, *d, *sums;           /* sums[panel][tap][channel][width] */
     char *worker;
-    size_t worker_bytes, tile_bytes, v_bytes, d_bytes;
+    size_t worker_bytes, tile_bytes, m_bytes, v_bytes, d_bytes;
     long sum_reals;               /* of one part */
     long first, count, k0, c0;    /* the part and the blocks at work */
     long block_panels;            /* of the block at work, and the rows of its M */
@@ -92,11 +93,14 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     s->d_pitch = point_pitch(s->d_panel * (s->filters / TILE_WIDTH));
     s->v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
     s->d_bytes = aligned((size_t)(s->points * s->d_pitch) * sizeof(real));
-    const size_t in_bytes = FN(tiles_scratch)(&s->in), out_bytes = FN(tiles_scratch)(&s->out), m_bytes = aligned((size_t)(s->points * s->m_pitch) * sizeof(real));
+    const size_t in_bytes = FN(tiles_scratch)(&s->in), out_bytes = FN(tiles_scratch)(&s->out);
+    s->m_bytes = aligned((size_t)(s->points * s->m_pitch) * sizeof(real));
+    s->one_part = !s->whole_parts && s->in.count > 0 && s->in.count <= PART;
+    const size_t taps_bytes = s->one_part ? aligned((size_t)(9 * s->item_tiles * TILE_ROWS * TILE_WIDTH) * sizeof(real)) : 0;
     s->tile_bytes = aligned(in_bytes > out_bytes ? in_bytes : out_bytes);
-    s->worker_bytes = s->tile_bytes + m_bytes + (s->whole_parts ? s->v_bytes + s->d_bytes : 0);
+    s->worker_bytes = s->tile_bytes + s->m_bytes + taps_bytes + (s->whole_parts ? s->v_bytes + s->d_bytes : 0);
     s->sums = (real *)scratch;
-    size_t bytes = aligned((size_t)((s->whole_parts ? WAVE + 1 : 1) * s->sum_reals) * sizeof(real));
+    size_t bytes = aligned((size_t)((s->whole_parts ? WAVE + 1 : s->one_part ? 0 : 1) * s->sum_reals) * sizeof(real));
     if (!s->whole_parts) {
         s->v = (real *)(scratch + bytes), bytes += s->v_bytes;
         s->d = (real *)(scratch + bytes), bytes += s->d_bytes;
@@ -157,14 +161,14 @@ ALWAYS_INLINE void tap_vector(const int m, const real *from, long point_pitch, r
     }
 }
 
-/* M of some rows of a panel to its taps. */
-static void inverse(const struct plan *s, const real *m, long rows, long width, real *sums, int add)
+/* M of some rows of a panel to its taps, each `tap_pitch` apart. */
+static void inverse(const struct plan *s, const real *m, long reals, real *sums, long tap_pitch, int add)
 {
-    for (long i = 0; i < rows * width; i += LANES)
+    for (long i = 0; i < reals; i += LANES)
         if (s->m == 2)
-            tap_vector(2, m + i, s->m_pitch, sums + i, s->p->c * width, add);
+            tap_vector(2, m + i, s->m_pitch, sums + i, tap_pitch, add);
         else
-            tap_vector(4, m + i, s->m_pitch, sums + i, s->p->c * width, add);
+            tap_vector(4, m + i, s->m_pitch, sums + i, tap_pitch, add);
 }
 
 static void compute_item(void *context, long item, int worker)
@@ -190,9 +194,14 @@ static void compute_item(void *context, long item, int worker)
             }
         }
     for (long panel = first_panel; panel < last_panel; panel++) {
-        const long width = width_of(s, begin_panel + panel);
-        real *sums = s->sums + (begin_panel + panel) * 9 * s->p->c * TILE_WIDTH + (s->c0 + begin) * width;
-        inverse(s, m + (panel - first_panel) * rows * TILE_WIDTH, rows, width, sums, s->first > 0);
+        const long width = width_of(s, begin_panel + panel), c = s->c0 + begin;
+        const real *from = m + (panel - first_panel) * rows * TILE_WIDTH;
+        if (s->one_part) {
+            real *taps = (real *)(s->worker + (size_t)worker * s->worker_bytes + s->tile_bytes + s->m_bytes);
+            inverse(s, from, rows * width, taps, rows * width, 0);
+            FN(unpack_weights)(s->p, 0, begin_panel + panel, c, rows, taps, 1, s->dw);
+        } else
+            inverse(s, from, rows * width, s->sums + (begin_panel + panel) * 9 * s->p->c * TILE_WIDTH + c * width, s->p->c * width, s->first > 0);
     }
 }
 
@@ -226,7 +235,8 @@ static void whole_part(void *context, long block, int worker)
             }
     }
     for (long panel = 0; panel < s->panels; panel++)
-        inverse(s, m + panel * TILE_WIDTH * channels, channels, width_of(s, panel), s->sums + (1 + block) * s->sum_reals + panel * 9 * channels * TILE_WIDTH, 0);
+        inverse(s, m + panel * TILE_WIDTH * channels, channels * width_of(s, panel), s->sums + (1 + block) * s->sum_reals + panel * 9 * channels * TILE_WIDTH,
+                channels * width_of(s, panel), 0);
 }
 
 /* Adds the sums of `parts` parts, in order, to those of the parts before. */
@@ -245,7 +255,7 @@ static void store_panel(void *context, long panel, int worker)
 {
     (void)worker;
     const struct plan *s = context;
-    FN(unpack_weights)(s->p, 0, panel, s->sums + panel * 9 * s->p->c * TILE_WIDTH, 1, s->dw);
+    FN(unpack_weights)(s->p, 0, panel, 0, s->p->c, s->sums + panel * 9 * s->p->c * TILE_WIDTH, 1, s->dw);
 }
 
 size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers)
@@ -282,7 +292,8 @@ void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const r
             }
         }
     }
-    cnn_parallel_for(run, s.panels, (double)(p->k * p->c * 9), store_panel, &s);
+    if (!s.one_part)
+        cnn_parallel_for(run, s.panels, (double)(p->k * p->c * 9), store_panel, &s);
     if (db)
         FN(conv_bias)(p, dy, db, run);
 }
