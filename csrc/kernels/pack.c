@@ -90,17 +90,21 @@ void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, long c
     long done = 0, tap = 0;
     dw += (group * filters + panel * TILE_WIDTH) * p->w[0] + c0 * p->w[1];
     /* The common order: a filter's channels and taps are one run. Squares of LANES filters and LANES reals of their runs. */
-    if (from && run_of_taps(window, p->w, 1) && p->w[1] == all)
+    enum { MOST = 128 };
+    if (from && all <= MOST && run_of_taps(window, p->w, 1) && p->w[1] == all) {
+        long offset[MOST]; /* of the taps */
+        for (long t = 0; t < all; t++)
+            offset[t] = (t / taps_run * rows + t % taps_run * channels) * width;
         for (; done + LANES <= valid; done += LANES) {
             const long run = channels * all;
-            long c = 0, t = 0;
-            for (long u = 0; u < run; u += LANES) {
+            const real *channel = from + done;
+            for (long u = 0, t = 0; u < run; u += LANES) {
                 vec v[LANES];
                 const long count = min_long(LANES, run - u);
-                for (long i = 0; i < LANES; i++) {
-                    v[i] = i < count ? vec_load(from + ((t / taps_run) * rows + t % taps_run * channels + c) * width + done) : (vec){0};
+                for (int i = 0; i < LANES; i++) {
+                    v[i] = i < count ? vec_load(channel + offset[t]) : (vec){0};
                     if (++t == all)
-                        t = 0, c++;
+                        t = 0, channel += i < count ? width : 0;
                 }
                 transpose(v);
                 for (int i = 0; i < LANES; i++) {
@@ -112,6 +116,7 @@ void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, long c
                 }
             }
         }
+    }
     for (long d = 0; d < window[0]; d++)
         for (long h = 0; h < window[1]; h++, tap += window[2] / taps_run)
             for (long r = 0; r < window[2]; r++) {
