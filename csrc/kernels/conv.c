@@ -201,15 +201,34 @@ size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
     return most;
 }
 
-/* Cells that no window reaches: zero, or the bias of a transposed convolution. */
-static void fill_cells(const struct product *q, const real *bias, real *y)
+/* Cells that no window reaches: zero, or the bias of a transposed convolution. A block is a row of cells. */
+struct unreached {
+    const struct product *q;
+    const real *bias;
+    real *y;
+};
+
+static void fill_row(void *context, long block, int worker)
 {
-    for (long n = 0; n < q->in.images; n++)
-        for (long f = 0; f < q->groups * q->filters; f++)
-            for (long d = 0; d < q->in.out[0]; d++)
-                for (long h = 0; h < q->in.out[1]; h++)
-                    for (long i = 0; i < q->in.out[2]; i++)
-                        y[n * q->y[0] + f * q->y[1] + d * q->y[2] + h * q->y[3] + i * q->y[4]] = bias ? bias[f] : 0;
+    (void)worker;
+    const struct unreached *s = context;
+    const struct product *q = s->q;
+    const long *out = q->in.out, filters = q->groups * q->filters;
+    real *y = s->y + block / (out[0] * out[1]) * q->y[0] + block / out[1] % out[0] * q->y[2] + block % out[1] * q->y[3];
+    if (q->y[1] == 1)
+        for (long i = 0; i < out[2]; i++)
+            for (long f = 0; f < filters; f++)
+                y[i * q->y[4] + f] = s->bias ? s->bias[f] : 0;
+    else
+        for (long f = 0; f < filters; f++)
+            for (long i = 0; i < out[2]; i++)
+                y[f * q->y[1] + i * q->y[4]] = s->bias ? s->bias[f] : 0;
+}
+
+static void fill_cells(const struct product *q, const real *bias, real *y, struct cnn_run *run)
+{
+    struct unreached s = {q, bias, y};
+    cnn_parallel_for(run, q->in.images * q->in.out[0] * q->in.out[1], (double)(cells_of(q) * q->groups * q->filters) / 4, fill_row, &s);
 }
 
 void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn_run *run)
@@ -233,6 +252,6 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
         if (taps_of(&q))
             run_product(&q, dy, w + w_offset, b, dx + x_offset, run);
         else if (!p->accumulate)
-            fill_cells(&q, b, dx + x_offset);
+            fill_cells(&q, b, dx + x_offset, run);
     }
 }
