@@ -14,11 +14,22 @@
 #include "product.h"
 #include "winograd.h"
 
+/* Windows of one cell read every step-th cell: those alone are the image. */
+static void leave_out_cells(struct windows *w)
+{
+    for (int a = 0; a < 3; a++)
+        if (w->taps[a] == 1 && w->before[a] == 0 && (w->out[a] - 1) * w->step[a] < w->in[a]) {
+            w->stride[2 + a] *= w->step[a];
+            w->in[a] = w->out[a], w->step[a] = 1;
+        }
+}
+
 static struct product forward_product(const struct cnn_conv *p)
 {
     struct product q = {.groups = p->groups, .filters = p->k / p->groups, .activation = p->activation, .algorithm = p->algorithm};
     q.packed = p->packed, q.accumulate = p->accumulate;
     q.in = FN(conv_windows)(p);
+    leave_out_cells(&q.in);
     for (int i = 0; i < 5; i++)
         q.y[i] = p->y[i], q.w[i] = p->w[i];
     q.x_group = q.in.channels * p->x[1];
