@@ -19,15 +19,22 @@ size_t FN(tiles_scratch)(const struct tiles *t)
     return zero_bytes(t) + aligned(copy);
 }
 
-/* B' d B of one vector of channels (or G g G' of gradients); m and gradient are constants at every call. */
-ALWAYS_INLINE void transform_vector(const int m, const int gradient, const real *const *pixel, long c, real *to, long point_pitch)
+/* The cells under a tile: a pointer each, or, where all of them exist (pixel is NULL), the first one and the ways to the next. */
+struct cells {
+    const real *const *pixel;
+    const real *first;
+    long row, column;
+};
+
+/* B' d B of one vector of channels (or G g G' of gradients); m, gradient and even are constants at every call. */
+ALWAYS_INLINE void transform_vector(const int m, const int gradient, const int even, const struct cells *from, long c, real *to, long point_pitch)
 {
     const int n = m + 2, reach = gradient ? m : n;
     vec half[MOST_POINTS][MOST_POINTS];
     UNROLL for (int j = 0; j < reach; j++) {
         vec d[MOST_POINTS], v[MOST_POINTS];
         UNROLL for (int i = 0; i < reach; i++)
-            d[i] = vec_load(pixel[i * reach + j] + c);
+            d[i] = vec_load((even ? from->first + i * from->row + j * from->column : from->pixel[i * reach + j]) + c);
         if (gradient)
             gradient_points(m, d, v);
         else
@@ -46,13 +53,26 @@ ALWAYS_INLINE void transform_vector(const int m, const int gradient, const real 
     }
 }
 
-#define TRANSFORM(name, m, gradient)                                                                                     \
-    static void name(const real *const *pixel, long channels, real *to, long point_pitch)                                \
-    {                                                                                                                    \
-        for (long c = 0; c < channels; c += LANES)                                                                       \
-            transform_vector(m, gradient, pixel, c, to + c, point_pitch);                                                \
+#define TRANSFORM(name, m, gradient)                                                    \
+    static void name(const struct cells *from, long channels, real *to, long point_pitch) \
+    {                                                                                   \
+        if (from->pixel)                                                                \
+            for (long c = 0; c < channels; c += LANES)                                  \
+                transform_vector(m, gradient, 0, from, c, to + c, point_pitch);         \
+        else                                                                            \
+            for (long c = 0; c < channels; c += LANES)                                  \
+                transform_vector(m, gradient, 1, from, c, to + c, point_pitch);         \
     }
 TRANSFORM(input_2, 2, 0) TRANSFORM(input_4, 4, 0) TRANSFORM(gradient_2, 2, 1) TRANSFORM(gradient_4, 4, 1)
+
+/* Whether all cells under a tile are cells of the map that some window reaches: others count as zeros. */
+static int is_inside(const struct tiles *t, struct place at)
+{
+    const struct windows *w = &t->w;
+    const long row = at.row - w->before[1], column = at.column - w->before[2];
+    return row >= 0 && column >= 0 && row + t->reach <= w->in[1] && column + t->reach <= w->in[2] && at.row + t->reach <= w->out[1] + w->taps[1] - 1 &&
+           at.column + t->reach <= w->out[2] + w->taps[2] - 1;
+}
 
 /* Pointers to the cells under tile `at` of a map that is read in place. */
 static void find_cells(const struct tiles *t, const real *x, struct place at, const real *zeros, const real **pixel)
@@ -71,7 +91,7 @@ static void find_cells(const struct tiles *t, const real *x, struct place at, co
     }
 }
 
-typedef void transform_function(const real *const *pixel, long channels, real *to, long point_pitch);
+typedef void transform_function(const struct cells *from, long channels, real *to, long point_pitch);
 
 /* A run of neighbouring tiles through a copy, some channels at a time. */
 static void transform_run(const struct tiles *t, transform_function *transform, const real *x, struct place at, long count, long channel,
@@ -88,11 +108,15 @@ static void transform_run(const struct tiles *t, transform_function *transform, 
             memset(copy, 0, (size_t)p.size * sizeof(real));
         FN(box_copy)(w, &box, x, channel + c, some, p, copy);
         for (long i = 0; i < count; i++) {
+            if (t->reach <= height && i * t->m + t->reach <= width) {
+                transform(&(struct cells){NULL, copy + i * t->m * p.pixel, p.row, p.pixel}, whole, to + i * pitch + c, point_pitch);
+                continue;
+            }
             const real *pixel[MOST_PIXELS];
             for (long h = 0; h < t->reach; h++)
                 for (long j = 0; j < t->reach; j++)
                     pixel[h * t->reach + j] = h < height && i * t->m + j < width ? copy + h * p.row + (i * t->m + j) * p.pixel : zeros;
-            transform(pixel, whole, to + i * pitch + c, point_pitch);
+            transform(&(struct cells){.pixel = pixel}, whole, to + i * pitch + c, point_pitch);
         }
     }
 }
@@ -108,8 +132,14 @@ void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long 
         const struct place at = place_of(t, first + i);
         if (t->in_place) {
             const real *pixel[MOST_PIXELS];
-            find_cells(t, x + channel, at, zeros, pixel);
-            transform(pixel, channels, to + i * pitch, point_pitch);
+            struct cells from = {.pixel = pixel, .row = t->w.stride[3], .column = t->w.stride[4]};
+            if (is_inside(t, at)) {
+                from.pixel = NULL;
+                from.first = x + channel + at.image * t->w.stride[0] + at.plane * t->w.stride[2] + (at.row - t->w.before[1]) * from.row +
+                             (at.column - t->w.before[2]) * from.column;
+            } else
+                find_cells(t, x + channel, at, zeros, pixel);
+            transform(&from, channels, to + i * pitch, point_pitch);
             i++;
             continue;
         }

@@ -72,7 +72,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     s->panels = divide_up(p->k, TILE_WIDTH);
     s->sum_reals = s->panels * 9 * p->c * TILE_WIDTH;
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), all = (double)s->points * (double)(p->c * s->panels) * TILE_WIDTH;
-    s->whole_parts = all < l2 * 3 / 5 && s->in.count > 2 * PART;
+    s->whole_parts = all < l2 * 3 / 5 && s->in.count >= PART * workers;
     if (s->whole_parts) {
         s->filters = s->panels * TILE_WIDTH;
         s->channels = round_up(p->c, LANES);
