@@ -66,6 +66,8 @@ struct pitch FN(box_pitch)(const struct windows *w, long images, const long size
     return p;
 }
 
+enum { LINE = 64 / sizeof(real), FETCH = 16 * LINE };
+
 static void copy_reals(const real *from, long n, real *to)
 {
     long i = 0;
@@ -110,9 +112,14 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
     else if (channels == 1)
         for (long i = 0; i < pixels; i++)
             to[i * pitch] = from[i * dw];
-    else if (dc == 1 && channels >= LANES)
-        for (long i = 0; i < pixels; i++)
+    else if (dc == 1 && channels >= LANES) {
+        const long ahead = max_long(1, FETCH / channels) * dw; /* jumps that the hardware does not follow */
+        for (long i = 0; i < pixels; i++) {
+            for (long c = 0; c < channels; c += LINE)
+                __builtin_prefetch(from + i * dw + ahead + c);
             copy_reals(from + i * dw, channels, to + i * pitch);
+        }
+    }
     else
         for (long c0 = 0; c0 < channels; c0 += LANES) {
             const long c1 = min_long(channels, c0 + LANES);
