@@ -12,7 +12,7 @@
 #include "../base/machine.h"
 #include "transpose.h"
 
-enum { BLOCK = 64, ACROSS = 4, PART = 2048 }; /* channels of a block; outputs at once; output pixels of a part */
+enum { BLOCK = 128, ACROSS = 4, PART = 2048 }; /* channels of a block; outputs at once; output pixels of a part */
 
 int FN(is_depthwise)(long groups, long channels, long filters) { return groups == channels && groups == filters && groups >= (LANES + 1) / 2; }
 
