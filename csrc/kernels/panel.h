@@ -12,6 +12,9 @@
 
 /* Rows that share a panel's way through the cache: whole tiles. */
 enum { ROW_BLOCK = TILE_ROWS == 6 ? 48 : 56 };
+/* Lines of the next panel that are asked for beside a panel: all, or, where a tile takes no longer than its share of them, the first ones, from
+ * which the hardware goes on. */
+enum { COMING_LINES = TILE_ROWS == 6 ? 1 << 20 : 16 };
 
 ALWAYS_INLINE void few_rows(const real *const *a, const int rows, const int vectors, long depth, const real *b, real *const *c, int add, const real *bias)
 {
@@ -69,7 +72,7 @@ static inline void panel_product(const real *const *a, long m, long depth, const
         t.join = k || add ? CONTINUE : OVERWRITE;
         t.bias = k + t.depth == depth ? bias : NULL;
         const real *coming = k + CHUNK < depth ? t.b + CHUNK * width : next;
-        const long lines = min_long(CHUNK, k + CHUNK < depth ? depth - k - CHUNK : depth) * width * (long)sizeof(real) / 64;
+        const long all = min_long(CHUNK, k + CHUNK < depth ? depth - k - CHUNK : depth) * width * (long)sizeof(real) / 64, lines = min_long(all, COMING_LINES);
         for (long i = 0; i < cut.tiles; i++) {
             for (long line = coming ? i * lines / cut.tiles : lines; line < (i + 1) * lines / cut.tiles; line++)
                 __builtin_prefetch((const char *)coming + line * 64, 0, 2);
