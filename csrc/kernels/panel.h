@@ -12,9 +12,6 @@
 
 /* Rows that share a panel's way through the cache: whole tiles. */
 enum { ROW_BLOCK = TILE_ROWS == 6 ? 48 : 56 };
-/* Lines of the next panel that are asked for beside a panel: all, or, where a tile takes no longer than its share of them, the first ones, from
- * which the hardware goes on. */
-enum { COMING_LINES = TILE_ROWS == 6 ? 1 << 20 : 16 };
 
 ALWAYS_INLINE void few_rows(const real *const *a, const int rows, const int vectors, long depth, const real *b, real *const *c, int add, const real *bias)
 {

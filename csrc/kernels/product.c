@@ -231,7 +231,7 @@ static void compute_block(void *context, long block, int worker)
             t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
             const real *coming = next_weights(s, group, panel, first, last, c0);
-            const long lines = s->taps * channels * width * (long)sizeof(real) / 64;
+            const long lines = min_long(COMING_LINES, s->taps * channels * width * (long)sizeof(real) / 64);
             for (long i = 0; i < cut.tiles; i++) {
                 fetch_coming(&input, input.lines * ++call / ((last - first) * cut.tiles));
                 for (long line = coming ? i * lines / cut.tiles : lines; line < (i + 1) * lines / cut.tiles; line++)
