@@ -95,6 +95,21 @@ def test_memory_order_and_threads_do_not_change_bits(isa, rng):
                     assert np.array_equal(got, first)
 
 
+def test_the_schedule_of_the_weight_gradient_does_not_change_bits(isa, rng):
+    """1,568 tiles: few threads take whole parts of them each, many share a part; one small map goes to dw at once."""
+    for n, c, size in ((8, 16, 56), (1, 48, 12)):
+        x, dy = (rng.standard_normal((n, c, size, size), np.float32) for _ in range(2))
+        w = np.zeros((c, c, 3, 3), np.float32)
+        found = []
+        for threads in (1, 2, 3, 7, 16):
+            with cnnpy.threads(threads):
+                for order in (np.ascontiguousarray, cnnpy.channels_last):
+                    found.append(F.conv2d_backward(order(dy), order(x), w, padding=1, needs=("weight",)).weight)
+        assert all(np.array_equal(found[0], other) for other in found)
+        direct = F.conv2d_backward(dy.astype(np.float64), x.astype(np.float64), w.astype(np.float64), padding=1, needs=("weight",)).weight
+        assert np.max(np.abs(found[0] - direct)) <= 1e-5 * np.max(np.abs(direct))
+
+
 def test_when_it_is_taken(rng):
     """By shape and dtype: 16 channels and filters in float32, never in float64, never in strict precision."""
 
