@@ -66,7 +66,7 @@ struct pitch FN(box_pitch)(const struct windows *w, long images, const long size
     return p;
 }
 
-enum { LINE = 64 / sizeof(real), FETCH = 16 * LINE };
+enum { LINE = 64 / sizeof(real), FETCH = 16 * LINE }; /* reals of a cache line; reals that are asked for ahead of a copy */
 
 static void copy_reals(const real *from, long n, real *to)
 {
@@ -119,8 +119,7 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
                 __builtin_prefetch(from + i * dw + ahead + c);
             copy_reals(from + i * dw, channels, to + i * pitch);
         }
-    }
-    else
+    } else
         for (long c0 = 0; c0 < channels; c0 += LANES) {
             const long c1 = min_long(channels, c0 + LANES);
             const long done = dw == 1 && c1 - c0 == LANES ? copy_squares(from + c0 * dc, pixels, dc, pitch, to + c0) : 0;

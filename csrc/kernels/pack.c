@@ -90,7 +90,7 @@ void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, long c
     long done = 0, tap = 0;
     dw += (group * filters + panel * TILE_WIDTH) * p->w[0] + c0 * p->w[1];
     /* The common order: a filter's channels and taps are one run. Squares of LANES filters and LANES reals of their runs. */
-    enum { MOST = 128 };
+    enum { MOST = 512 };
     if (from && all <= MOST && run_of_taps(window, p->w, 1) && p->w[1] == all) {
         long offset[MOST]; /* of the taps */
         for (long t = 0; t < all; t++)

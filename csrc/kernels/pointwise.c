@@ -80,9 +80,9 @@ static struct place place_of(const struct plan *s, long panel)
     return at;
 }
 
-/* `channels` channels of the panels from `first` on to copies `pitch` apart, zeros beyond the last pixel. Panels that follow each other in an
+/* `channels` channels of the panels from `first` on to copies s->pitch apart, zeros beyond the last pixel. Panels that follow each other in an
  * image are copied together, so that memory is read in long runs. */
-static void copy_panels(const struct plan *s, const real *x, long first, long count, long channels, long pitch, real *to)
+static void copy_panels(const struct plan *s, const real *x, long first, long count, long channels, real *to)
 {
     const long *stride = s->p->in.stride;
     for (long i = 0; i < count;) {
@@ -91,14 +91,14 @@ static void copy_panels(const struct plan *s, const real *x, long first, long co
         const long whole = min_long(run, (s->pixels - at.first) / TILE_WIDTH);
         const real *from = x + at.image * stride[0] + at.first;
         for (long c = 0; c < channels; c++, from += stride[1]) {
-            real *row = to + i * pitch + c * TILE_WIDTH;
-            for (long j = 0; j < whole; j++, row += pitch)
+            real *row = to + i * s->pitch + c * TILE_WIDTH;
+            for (long j = 0; j < whole; j++, row += s->pitch)
                 UNROLL for (int v = 0; v < TILE_VECTORS; v++)
                     vec_store(row + v * LANES, vec_load(from + j * TILE_WIDTH + v * LANES));
             if (whole == run)
                 continue;
             const struct place edge = place_of(s, first + i + whole);
-            row = to + (i + whole) * pitch + c * edge.width;
+            row = to + (i + whole) * s->pitch + c * edge.width;
             for (long j = 0; j < edge.width; j += LANES)
                 vec_store(row + j, vec_get(from + whole * TILE_WIDTH + j, min_long(LANES, edge.valid - j)));
         }
@@ -122,7 +122,7 @@ static void compute_block(void *context, long block, int worker)
     for (long c0 = 0; c0 < in->channels; c0 += CHUNK) {
         const long channels = min_long(CHUNK, in->channels - c0);
         const int is_last = c0 + channels == in->channels;
-        copy_panels(s, x + c0 * in->stride[1], first, count, channels, s->pitch, copy);
+        copy_panels(s, x + c0 * in->stride[1], first, count, channels, copy);
         struct tile t = {.parts = 1, .offset = &zero, .depth = channels, .join = c0 ? CONTINUE : OVERWRITE};
         t.activation = is_last ? p->activation : CNN_LINEAR;
         for (long tile = first_tile; tile < last_tile; tile++) {
