@@ -1,60 +1,16 @@
-"""Tensor and the tape.
-
-An operation is described once, by :class:`Operation`: its name, its array arguments, its forward and its backward function. The tape, the
-tests and the compiler all read that description. A tape node is exactly one such pair.
-"""
+"""Tensor and the tape. A tape node is one call of an operation: of a pair that :class:`cnnpy._operation.Operation` describes."""
 
 import contextlib
 import functools
 import itertools
 import threading
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
+from cnnpy._operation import OPERATIONS, Operation
+
 __all__ = ["OPERATIONS", "Operation", "Tensor", "no_grad", "operation", "tracing"]
-
-OPERATIONS: dict = {}  # name -> Operation
-
-
-class Operation:
-    """One differentiable function: what it is called, what it takes, how it goes forward and backward.
-
-    Attributes
-    ----------
-    name : str
-    arrays : tuple of str
-        Array arguments, in order. Those that may be None are in ``optional``; lists of arrays, or of tuples of arrays, are in ``nested``
-        with their depth.
-    differentiable : tuple of str
-        The arrays that have a gradient: the fields of ``Gradients``, the named tuple that backward returns.
-    caches : bool
-        forward accepts ``return_cache=True`` and then returns ``(result, cache)``; backward accepts ``cache=``.
-    fresh : bool
-        backward's results are new arrays that nobody else holds.
-    """
-
-    def __init__(self, forward, arrays, *, constant=(), caches=False, fresh=True):
-        names = arrays.split()
-        self.name = forward.__name__
-        self.arrays = tuple(n.rstrip("?*[]") for n in names)
-        self.nested = {n.rstrip("?[]"): n.count("[]") for n in names if "[]" in n}
-        self.optional = frozenset(n[:-1] for n in names if n.endswith("?"))
-        self.variadic = names[-1].endswith("*")
-        self.differentiable = tuple(n for n in self.arrays if n not in constant)
-        self.caches = caches
-        self.fresh = fresh
-        self.forward = forward
-        self.backward = None
-
-    @functools.cached_property
-    def Gradients(self):
-        """The named tuple that backward returns; made at first use, to keep the import short."""
-        return namedtuple(self.name.title().replace("_", "") + "Gradients", self.differentiable)
-
-    def __repr__(self):
-        return f"<operation {self.name}({', '.join(self.arrays)})>"
 
 
 def operation(arrays, **description):
@@ -106,6 +62,23 @@ def _plain(a, depth=0):
     if depth and isinstance(a, (list, tuple)):
         return [_plain(item, depth - 1) for item in a]
     return a._data if isinstance(a, Tensor) else a
+
+
+_ZERO = bytes(8)
+
+
+def _stand_in(array):
+    """An array of the same shape and dtype that holds no memory, in place of one whose numbers nobody will read."""
+    return np.ndarray(array.shape, array.dtype, _ZERO, 0, (0,) * array.ndim) if type(array) is np.ndarray else array
+
+
+def _without_data(tensor):
+    """What the tape needs of a tensor whose numbers nobody will read: a leaf itself, of a result only where it came from."""
+    if not isinstance(tensor, Tensor) or tensor._node is None:
+        return tensor
+    place = Tensor._of(_stand_in(tensor._data), tensor.requires_grad)
+    place._node, place._slot = tensor._node, tensor._slot
+    return place
 
 
 _state = threading.local()
@@ -249,6 +222,8 @@ def _record(op, args, options):
         template = _flatten(result, found)
     tensors = [Tensor._of(a, recording) for a in found]
     if recording:
+        if op.shape_only:
+            given, inputs = [_stand_in(a) for a in given], [_without_data(t) for t in inputs]
         node = _Node(op, [a if isinstance(a, Tensor) else None for a in inputs], names, list(given), options, cache)
         node.template = template
         node.outputs = [(t.shape, t.dtype) for t in tensors]

@@ -135,3 +135,46 @@ def test_a_python_number_takes_the_dtype_of_what_it_meets(dtype):
     assert [r.dtype for r in results] == [np.dtype(dtype)] * 7
     sum((r.sum() for r in results), Tensor(np.zeros((), dtype))).backward()
     assert x.grad.dtype == dtype and x.grad.tolist() == [1 - 1 + 2 - 2 + 1 + 1 + 0] * 3
+
+
+def test_the_tape_keeps_only_numbers_that_backward_reads():
+    """conv -> batch norm -> ReLU -> + : the norm's result and the sum's operands go before backward, and the gradients are right all the same."""
+    import gc
+    import weakref
+
+    from cnnpy import functional as F
+
+    rng = np.random.default_rng(5)
+    x, w, other = (rng.standard_normal(s) for s in ((2, 3, 6, 6), (4, 3, 3, 3), (2, 4, 6, 6)))
+
+    def run(keep):
+        weight, shift = cnnpy.Tensor(w, requires_grad=True), cnnpy.Tensor(other, requires_grad=True)
+        conv = F.conv2d(cnnpy.Tensor(x), weight, padding=1)
+        norm = F.batch_norm(conv, None, None, training=True)
+        active = F.relu(norm)
+        scaled = active + shift
+        loss = (F.tanh(scaled) * 2.0).sum()
+        kept = [norm, scaled] if keep else []
+        gone = [weakref.ref(t._data) for t in (norm, scaled)]
+        needed = [weakref.ref(t._data) for t in (conv, active)]
+        del norm, scaled, conv, active
+        gc.collect()
+        assert all((r() is None) is not keep for r in gone) and all(r() is not None for r in needed)
+        loss.backward()
+        del kept
+        return weight.grad, shift.grad
+
+    for a, b in zip(run(False), run(True), strict=True):
+        np.testing.assert_array_equal(a, b)
+    y = F.relu(F.batch_norm(F.conv2d(x, w, padding=1), None, None, training=True))
+    total = 2.0 * (1 - np.tanh(y + other) ** 2)
+    np.testing.assert_allclose(run(False)[1], total, rtol=1e-12)
+
+
+def test_what_only_lent_its_shape_may_be_changed_before_backward():
+    x = cnnpy.Tensor(np.array([1.0, -2.0, 3.0]), requires_grad=True)
+    y = x * 1.0
+    z = (y + 5.0).sum()
+    y.data = np.zeros(3)
+    z.backward()
+    np.testing.assert_array_equal(x.grad, [1.0, 1.0, 1.0])

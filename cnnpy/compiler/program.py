@@ -76,8 +76,7 @@ class Program:
         for i, array in enumerate(self.bound):
             _core.program_bind(self._core, 1 + i, array)
         self._folded = {b: constant[b] for b in made}
-        taken = {line.array("w")[0] for line in packs}
-        self._short = [self._folded[b] for b in made if b in taken]  # sources that are only read while weights are packed
+        self._packs = [line.array("w")[0] for line in packs]
         self.refold()
         self._names: dict = {}
         for fold in self.folds:
@@ -116,16 +115,28 @@ class Program:
 
     def refold(self):
         """Makes the folded and the packed weights anew from the arrays that the program is bound to."""
+        unused = np.empty(1, np.uint8)
+        folds = {fold.weight: fold for fold in self.folds}
         for fold in self.folds:
-            like = self.bound[fold.given[0][0]]
-            weight, bias = fold.compute(lambda buffer: self.bound[buffer])
-            dense = np.empty_like(like)
-            dense[...] = weight
-            _core.program_bind(self._core, self._folded[fold.weight], dense)
-            _core.program_bind(self._core, self._folded[fold.bias], np.ascontiguousarray(bias, like.dtype))
-        _core.program_prepare(self._core)
-        for source in self._short:
-            _core.program_bind(self._core, source, np.empty(1, np.uint8))
+            if fold.weight in self._packs:
+                _core.program_bind(self._core, self._folded[fold.weight], unused)
+                _core.program_bind(self._core, self._folded[fold.bias], unused)
+            else:
+                self._fold(fold)
+        for i, weight in enumerate(self._packs):  # a folded weight is there while it is packed
+            if weight in folds:
+                self._fold(folds[weight])
+            _core.program_prepare(self._core, i, i + 1)
+            if weight in folds:
+                _core.program_bind(self._core, self._folded[weight], unused)
+
+    def _fold(self, fold):
+        like = self.bound[fold.given[0][0]]
+        weight, bias = fold.compute(lambda buffer: self.bound[buffer])
+        dense = np.empty_like(like)
+        dense[...] = weight
+        _core.program_bind(self._core, self._folded[fold.weight], dense)
+        _core.program_bind(self._core, self._folded[fold.bias], np.ascontiguousarray(bias, like.dtype))
 
     def run(self, first=0, last=None, whole=False, seconds=None):
         _core.program_run(self._core, first, len(self.lines) if last is None else last, whole, seconds)
@@ -138,7 +149,7 @@ class Program:
             "unshared": self.plan.apart,
             "scratch": _core.program_scratch(self._core),
             "known": sum(self.sizes[b] for b in range(self.known)),
-            "folded": sum(self.sizes[f.given[0][0]] for f in self.folds if self._folded[f.weight] not in self._short),
+            "folded": sum(self.sizes[f.given[0][0]] for f in self.folds if f.weight not in self._packs),
             "packed": sum(self._packed.values()),
         }
 

@@ -134,6 +134,7 @@ class CompiledStep(Compiled):
 
         with noting() as notes:
             (output, result), trace = record(call, [array for _, array in rows])
+        _core.trim_memory()  # the eager call's intermediate results: a program has its own
         trace.notes = notes
         self.output = getattr(output, "_data", output)
         self._pending = self.optimizer.step
@@ -181,10 +182,6 @@ class CompiledStep(Compiled):
             self._fall_back(key, f"there is no memory for its program ({error})")
             return
         made = _BoundStep(program, self, parameters, slots, trace.notes)
-        for p, gradient in made.graded:  # the eager call's go one by one
-            gradient[...] = p.grad
-            p.grad = gradient
-        _core.trim_memory()
         self._keep(key, made)
         self._latest = made
 
@@ -214,6 +211,7 @@ class _BoundStep(Bound):
         self.counters = [n[1] for n in notes if n[0] == "count"]
         self.names = program.names
         self.graded = [(p, program.view(f"grad {i}")) for i, p in enumerate(parameters) if f"grad {i}" in program.places]
+        self.new = True
         self.loss = program.view("loss")
         self.masks: list = []
         self.ahead: dict = {}
@@ -271,6 +269,11 @@ class _BoundStep(Bound):
 
     def forward_backward(self, seconds=None):
         """Changes nothing but ``.grad``; masks are counted by the update."""
+        if self.new:  # the eager call's gradients go before the program's first touch their memory
+            self.new = False
+            for p, _ in self.graded:
+                p.grad = None
+            _core.trim_memory()
         self.ahead = {}
         for layer, problems in self.masks:
             calls = self.ahead.get(id(layer), (layer, 0))[1]

@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 
-@operation("x")
-def relu(x, *, out=None):
+@operation("x", caches=True, shape_only=True)
+def relu(x, *, out=None, return_cache=False):
     """Rectifier, element by element: ``y = 0 if x < 0 else x``; NaN stays NaN.
 
     Parameters
@@ -44,6 +44,8 @@ def relu(x, *, out=None):
     x : array_like, any shape
     out : ndarray, optional
         Takes the result; exact shape and dtype.
+    return_cache : bool
+        Return ``(y, cache)``; the cache is y.
 
     Returns
     -------
@@ -55,16 +57,17 @@ def relu(x, *, out=None):
     >>> F.relu([-1.0, 0.0, 2.0])
     array([0., 0., 2.])
     """
-    return _core.relu_forward(x, out)
+    y = _core.relu_forward(x, out)
+    return (y, y) if return_cache else y
 
 
 @relu.backward
 def relu_backward(dy, x, *, cache=None, needs=None):
-    """Gradient of :func:`relu`: ``dx = dy`` where not ``x <= 0``, else 0."""
-    return single("relu_backward", relu.operation.Gradients, needs, lambda: _core.relu_backward(dy, x))
+    """Gradient of :func:`relu`: ``dx = dy`` where not ``x <= 0``, which is where not ``y <= 0``, else 0."""
+    return single("relu_backward", relu.operation.Gradients, needs, lambda: _core.relu_backward(dy, x if cache is None else cache))
 
 
-@operation("x", caches=True)
+@operation("x", caches=True, shape_only=True)
 def sigmoid(x, *, out=None, return_cache=False):
     """Logistic function ``y = 1 / (1 + e^-x)``, within 4 ulp, stable on both sides.
 
@@ -94,7 +97,7 @@ def sigmoid_backward(dy, x, *, cache=None, needs=None):
     )
 
 
-@operation("x", caches=True)
+@operation("x", caches=True, shape_only=True)
 def tanh(x, *, out=None, return_cache=False):
     """Hyperbolic tangent, within 4 ulp.
 
@@ -124,7 +127,7 @@ def tanh_backward(dy, x, *, cache=None, needs=None):
     )
 
 
-@operation("x", caches=True)
+@operation("x", caches=True, shape_only=True)
 def softmax(x, *, axis=-1, return_cache=False):
     """``y = e^(x - max) / sum e^(x - max)`` along one axis.
 
@@ -161,7 +164,7 @@ def softmax_backward(dy, x, *, axis=-1, cache=None, needs=None):
     )
 
 
-@operation("x", caches=True)
+@operation("x", caches=True, shape_only=True)
 def log_softmax(x, *, axis=-1, return_cache=False):
     """``y = x - max - log(sum e^(x - max))`` along one axis.
 

@@ -93,13 +93,13 @@ def _floats(*arrays):
     return np.result_type(*arrays, np.float32)
 
 
-def _binary(name, forward, partials, doc):
+def _binary(name, forward, partials, doc, shape_only=False):
     def function(a, b):
         return _in(forward(_operand(a), _operand(b)))
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
-    call: Any = operation("a b", fresh=False)(function)
+    call: Any = operation("a b", fresh=False, shape_only=shape_only)(function)
     op = call.operation
 
     def backward(dy, a, b, *, cache=None, needs=None):
@@ -118,9 +118,9 @@ def _binary(name, forward, partials, doc):
     return call, backward
 
 
-add, add_backward = _binary("add", _add, (lambda dy, a, b: dy, lambda dy, a, b: dy), "``a + b`` with broadcasting.")
+add, add_backward = _binary("add", _add, (lambda dy, a, b: dy, lambda dy, a, b: dy), "``a + b`` with broadcasting.", shape_only=True)
 subtract, subtract_backward = _binary(
-    "subtract", _subtract, (lambda dy, a, b: dy, lambda dy, a, b: _multiply(dy, -1.0)), "``a - b`` with broadcasting."
+    "subtract", _subtract, (lambda dy, a, b: dy, lambda dy, a, b: _multiply(dy, -1.0)), "``a - b`` with broadcasting.", shape_only=True
 )
 multiply, multiply_backward = _binary(
     "multiply", _multiply, (lambda dy, a, b: _multiply(dy, b), lambda dy, a, b: _multiply(dy, a)), "``a * b`` with broadcasting."
@@ -250,7 +250,7 @@ def _spread(dy, x, axes):
     return np.broadcast_to(np.reshape(_in(dy), [1 if i in axes else n for i, n in enumerate(x.shape)]), x.shape)
 
 
-@operation("x", fresh=False)
+@operation("x", fresh=False, shape_only=True)
 def sum(x, axis=None, *, keepdims=False):
     """Sum over axes, in a fixed order."""
     x = _in(x)
@@ -264,7 +264,7 @@ def sum_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     return single("sum_backward", sum.operation.Gradients, needs, lambda: _spread(dy, x, _axes("sum", x, axis)))
 
 
-@operation("x", fresh=False)
+@operation("x", fresh=False, shape_only=True)
 def mean(x, axis=None, *, keepdims=False):
     """Mean over axes: the sum, divided once."""
     x = _in(x)
@@ -332,7 +332,7 @@ def max_backward(dy, x, axis=None, *, keepdims=False, cache=None, needs=None):
     return single("max_backward", max.operation.Gradients, needs, compute)
 
 
-@operation("x", fresh=False)
+@operation("x", fresh=False, shape_only=True)
 def reshape(x, *, shape):
     """The same elements in C order under another shape; a view where memory allows."""
     return _reshaped(_in(x), shape)
@@ -351,7 +351,7 @@ def reshape_backward(dy, x, *, shape, cache=None, needs=None):
     return single("reshape_backward", reshape.operation.Gradients, needs, lambda: _reshaped(_in(dy), np.shape(x)))
 
 
-@operation("x", fresh=False)
+@operation("x", fresh=False, shape_only=True)
 def transpose(x, *, axes=None):
     """Axes in another order, reversed by default; a view."""
     return np.transpose(_in(x), axes)
@@ -364,7 +364,7 @@ def transpose_backward(dy, x, *, axes=None, cache=None, needs=None):
     return single("transpose_backward", transpose.operation.Gradients, needs, lambda: np.transpose(_in(dy), back))
 
 
-@operation("x", fresh=False)
+@operation("x", fresh=False, shape_only=True)
 def flip(x, axis=None):
     """Elements in reverse order along axes; a view."""
     return np.flip(_in(x), axis)

@@ -73,7 +73,7 @@ def _define(name, whole_channels, what, shape, place):
 
     forward.__name__ = forward.__qualname__ = name
     forward.__doc__ = _DOC.format(what=what, shape=shape, place=place)
-    call = operation("x", caches=True)(forward)
+    call = operation("x", caches=True, shape_only=True)(forward)
     op = call.operation
 
     def backward(dy, x, p=0.5, *, training=True, rng=None, cache=None, needs=None):

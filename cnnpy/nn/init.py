@@ -21,6 +21,8 @@ __all__ = [
     "zeros_",
 ]
 
+PIECE = 1 << 18
+
 
 def generator(rng):
     """A Generator from None (fresh), an int seed or a Generator."""
@@ -43,25 +45,40 @@ def gain(nonlinearity, slope=0.01):
     return gains[nonlinearity]
 
 
+def _draw(tensor, draw):
+    """Fills with ``draw(shape)``, some rows at a time: the float64 numbers of a large layer would take more memory than its training."""
+    shape = tuple(tensor.shape) or (1,)
+    rows = max(1, PIECE // max(1, math.prod(shape[1:])))
+    for begin in range(0, shape[0], rows):
+        part = draw((min(rows, shape[0] - begin), *shape[1:]))
+        if tensor.ndim:
+            tensor[begin : begin + rows] = part
+        else:
+            tensor[...] = part[0]
+    return tensor
+
+
 def _fill(tensor, values):
-    tensor[...] = values.astype(tensor.dtype)
+    tensor[...] = values
     return tensor
 
 
 def zeros_(tensor):
-    return _fill(tensor, np.zeros(tensor.shape))
+    return _fill(tensor, 0)
 
 
 def ones_(tensor):
-    return _fill(tensor, np.ones(tensor.shape))
+    return _fill(tensor, 1)
 
 
 def normal_(tensor, mean=0.0, std=1.0, rng=None):
-    return _fill(tensor, generator(rng).normal(mean, std, tensor.shape))
+    rng = generator(rng)
+    return _draw(tensor, lambda shape: rng.normal(mean, std, shape))
 
 
 def uniform_(tensor, low=0.0, high=1.0, rng=None):
-    return _fill(tensor, generator(rng).uniform(low, high, tensor.shape))
+    rng = generator(rng)
+    return _draw(tensor, lambda shape: rng.uniform(low, high, shape))
 
 
 def _kaiming_std(tensor, mode, nonlinearity):
@@ -109,10 +126,12 @@ def orthogonal_(tensor, *, gain=1.0, rng=None):
     flat = generator(rng).normal(size=(rows, math.prod(tensor.shape[1:])))
     q, r = np.linalg.qr(flat.T if flat.shape[0] < flat.shape[1] else flat)
     q = q * np.sign(np.diag(r))
-    return _fill(tensor, gain * (q.T if flat.shape[0] < flat.shape[1] else q).reshape(tensor.shape))
+    values = gain * (q.T if flat.shape[0] < flat.shape[1] else q).reshape(tensor.shape)
+    return _fill(tensor, values.astype(tensor.dtype))
 
 
 def fan_in_uniform(shape, fan_in, rng, dtype):
     """What convolutions and dense layers start from, weights and biases alike: uniform in +-1/sqrt(fan_in)."""
     bound = 1 / math.sqrt(max(1, fan_in))
-    return generator(rng).uniform(-bound, bound, shape).astype(dtype)
+    rng = generator(rng)
+    return _draw(np.empty(shape, dtype), lambda part: rng.uniform(-bound, bound, part))

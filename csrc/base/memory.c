@@ -16,22 +16,50 @@ struct kept {
 
 static struct kept *free_list[CLASSES];
 static size_t kept_bytes, used_bytes, peak_bytes, limit_bytes;
+static int sparing; /* how many want nothing kept */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
-static void *allocate(size_t alignment, size_t bytes)
+#if defined(MADV_HUGEPAGE) && !defined(__SANITIZE_ADDRESS__)
+/* Large buffers are mappings of their own: freed, they leave the process, where malloc would keep them between others. */
+enum { MAPPED = HUGE_PAGE };
+
+static void *map(size_t bytes)
 {
-    void *buffer;
-    if (posix_memalign(&buffer, alignment, bytes))
+    char *whole = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (whole == MAP_FAILED)
         return NULL;
-#ifdef MADV_HUGEPAGE
-    if (alignment >= HUGE_PAGE)
-        madvise(buffer, bytes, MADV_HUGEPAGE);
-#endif
-    return buffer;
+    const size_t before = -(uintptr_t)whole % HUGE_PAGE;
+    if (before)
+        munmap(whole, before);
+    munmap(whole + before + bytes, HUGE_PAGE - before);
+    madvise(whole + before, bytes, MADV_HUGEPAGE);
+    return whole + before;
 }
-void *(*cnn_system_allocate)(size_t, size_t) = allocate;
-void (*cnn_system_free)(void *) = free;
+static void unmap(void *buffer, size_t bytes) { munmap(buffer, bytes); }
+#else
+static const size_t MAPPED = SIZE_MAX;
+static void *map(size_t bytes) { return (void)bytes, NULL; }
+static void unmap(void *buffer, size_t bytes) { (void)buffer, (void)bytes; }
+#endif
+
+static void *allocate(size_t bytes)
+{
+    if (bytes >= MAPPED)
+        return map(bytes);
+    void *buffer;
+    return posix_memalign(&buffer, bytes >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE, bytes) ? NULL : buffer;
+}
+
+static void give_back(void *buffer, size_t bytes)
+{
+    if (bytes >= MAPPED)
+        unmap(buffer, bytes);
+    else
+        free(buffer);
+}
+void *(*cnn_system_allocate)(size_t) = allocate;
+void (*cnn_system_free)(void *, size_t) = give_back;
 
 static void hold(void) { pthread_mutex_lock(&lock); }
 static void let_go(void) { pthread_mutex_unlock(&lock); }
@@ -87,10 +115,9 @@ void *cnn_acquire(size_t bytes, size_t *capacity)
     let_go();
     if (buffer)
         return buffer;
-    const size_t alignment = *capacity >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
-    buffer = cnn_system_allocate(alignment, *capacity);
+    buffer = cnn_system_allocate(*capacity);
     if (!buffer && cnn_trim())
-        buffer = cnn_system_allocate(alignment, *capacity);
+        buffer = cnn_system_allocate(*capacity);
     if (buffer) {
         hold();
         use(*capacity);
@@ -107,7 +134,7 @@ void cnn_release(void *buffer, size_t capacity)
     const int class = class_of(capacity, &same);
     hold();
     used_bytes -= capacity;
-    const int keep = kept_bytes + capacity <= cap();
+    const int keep = !sparing && kept_bytes + capacity <= cap();
     if (keep) {
         struct kept *head = buffer;
         head->next = free_list[class];
@@ -116,7 +143,14 @@ void cnn_release(void *buffer, size_t capacity)
     }
     let_go();
     if (!keep)
-        cnn_system_free(buffer);
+        cnn_system_free(buffer, capacity);
+}
+
+void cnn_spare_memory(int more)
+{
+    hold();
+    sparing += more ? 1 : -1;
+    let_go();
 }
 
 size_t cnn_trim(void)
@@ -134,7 +168,7 @@ size_t cnn_trim(void)
         let_go();
         while (head) {
             struct kept *next = head->next;
-            cnn_system_free(head);
+            cnn_system_free(head, capacity);
             head = next;
         }
     }

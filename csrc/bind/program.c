@@ -13,7 +13,7 @@ struct place {
 struct program {
     long count, sources, places;
     long packs; /* lines at the start that run when weights changed, not with the others */
-    int packed_isa;
+    int packed_isa, preparing_isa;
     struct cnn_line *lines;
     char *problems; /* those of all lines, one behind another */
     size_t problem_bytes;
@@ -243,18 +243,25 @@ static PyObject *program_run(PyObject *module, PyObject *const *args, Py_ssize_t
     return run_lines(&f, p, p->packs + first, p->packs + last, whole, seconds ? seconds + first : NULL);
 }
 
-/* program_prepare(program): packs the weights that its other lines read packed */
+/* program_prepare(program, first, last): packs the weights that its other lines read packed, those of pack lines first to last - 1; in parts, because
+ * what they are packed from may come and go. The last part makes the program ready. */
 static PyObject *program_prepare(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
     const struct frame f = {.function = "compiled program"};
     struct program *p;
-    if (expect_arguments(&f, n, 1) < 0 || !(p = as_program(&f, args[0])))
+    long first, last;
+    if (expect_arguments(&f, n, 3) < 0 || !(p = as_program(&f, args[0])) || read_long(&f, "first", args[1], 0, p->packs, &first) < 0 ||
+        read_long(&f, "last", args[2], first, p->packs, &last) < 0)
         return NULL;
+    const int isa = (int)cnn_chosen();
+    if (first && p->preparing_isa != isa)
+        return refuse(&f, PyExc_RuntimeError, "the instruction set was changed while its weights were packed");
     p->packed_isa = -1; /* what a failure leaves is not run */
-    PyObject *done = run_lines(&f, p, 0, p->packs, 1, NULL);
-    if (done)
-        p->packed_isa = (int)cnn_chosen();
+    p->preparing_isa = isa;
+    PyObject *done = run_lines(&f, p, first, last, 1, NULL);
+    if (done && last == p->packs)
+        p->packed_isa = isa;
     return done;
 }
 
@@ -271,4 +278,4 @@ static PyObject *program_scratch(PyObject *module, PyObject *const *args, Py_ssi
 
 PyMethodDef program_methods[] = {
     METHOD(program_new, "lines, sources, packs -> program, problems"), METHOD(program_bind, "program, source, array"),
-    METHOD(program_prepare, "program"), METHOD(program_run, "program, first, last, whole, seconds"), METHOD(program_scratch, "program -> bytes"), {NULL, NULL, 0, NULL}};
+    METHOD(program_prepare, "program, first, last"), METHOD(program_run, "program, first, last, whole, seconds"), METHOD(program_scratch, "program -> bytes"), {NULL, NULL, 0, NULL}};

@@ -1,6 +1,8 @@
 /* record.c: recording calls. */
 #include "record.h"
 
+#include "../base/memory.h"
+
 struct buffer {
     char *start, *end; /* nowhere once it is gone */
     size_t bytes;
@@ -157,6 +159,7 @@ static void release_recorder(struct recorder *r)
     PyMem_Free(r->buffers);
     Py_XDECREF(r->lines);
     PyMem_Free(r);
+    cnn_spare_memory(0);
 }
 
 /* record_begin(arrays): the arrays that lines may read and write from the start; buffer i is arrays[i] */
@@ -178,6 +181,7 @@ static PyObject *record_begin(PyObject *module, PyObject *const *args, Py_ssize_
     static unsigned long serial;
     r->serial = ++serial, r->next = all;
     all = cnn_recorder = r;
+    cnn_spare_memory(1); /* a program has memory of its own */
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items); i++)
         add_buffer(r, (PyArrayObject *)PyTuple_GET_ITEM(items, i), 1);
     Py_DECREF(items);

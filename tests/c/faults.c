@@ -5,7 +5,7 @@
  *     fault_disarm() -> calls of the kind since it was armed
  *     fault_main_thread()               only calls of the thread that says this count
  *
- * Kinds: 0 memory (malloc, calloc, realloc, aligned_alloc, posix_memalign), 1 thread creation, 2 open, 3 write, 4 fsync, 5 rename, 6 link,
+ * Kinds: 0 memory (malloc, calloc, realloc, aligned_alloc, posix_memalign, mmap without a file), 1 thread creation, 2 open, 3 write, 4 fsync, 5 rename, 6 link,
  * 7 unlink, 8 close, 9 a write that takes half, 10 a write that is interrupted (EINTR). `fault_error` is the errno of kinds 2 to 8. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 enum { MEMORY, THREAD, OPEN, WRITE, FSYNC, RENAME, LINK, UNLINK, CLOSE, SHORT_WRITE, INTERRUPTED };
@@ -94,6 +95,15 @@ int posix_memalign(void **to, size_t alignment, size_t n)
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
 {
     return fails(THREAD) ? EAGAIN : NEXT(pthread_create)(thread, attributes, start, argument);
+}
+
+void *mmap(void *at, size_t n, int protection, int flags, int file, off_t offset)
+{
+    if (flags & MAP_ANONYMOUS && no_memory(n)) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return NEXT(mmap)(at, n, protection, flags, file, offset);
 }
 
 #define FAIL(kind)                \

@@ -575,7 +575,7 @@ def test_a_refresh_that_fails_leaves_no_stale_weights(monkeypatch):
     predict(x)
     model.weight.data = model.weight.data * 2
 
-    def fails(core):
+    def fails(*given):
         raise MemoryError("no memory for scratch")
 
     with monkeypatch.context() as m:
