@@ -1,11 +1,11 @@
 /* parallel.c: the thread pool behind cnn_parallel_for.
  *
- * A loop is published as a ticket, (generation << 32 | next claim). A worker claims a block by compare-and-swap, which
- * fails once the ticket has moved on; the fields of the loop are only trusted after such a claim succeeded. Before the fields
- * of the next loop are written the ticket says that nothing is left (EXHAUSTED), so that a late worker can neither take a
- * block of a loop that is only half described nor count one as done. The caller works too and leaves when all blocks are done.
- * Workers spin briefly for the next loop, then sleep. A caller that finds the pool taken, or is itself inside a block, runs
- * its blocks alone. After fork the child starts with an empty pool. */
+ * The blocks of a loop are dealt out in equal ranges of neighbours, one a worker: what a loop of the same cut did before, or the step before of a
+ * recurrent network, still lies in that worker's caches. Who is done with his range takes blocks from the far ends of others'. A range is one word,
+ * (generation << 32 | end << 16 | next), and a block is claimed by compare-and-swap of it, which fails once a new loop has been published; the fields
+ * of the loop are read after such a claim succeeded: then the loop cannot end before the block is done. The caller works too and leaves when all
+ * blocks are done. Workers spin briefly for the next loop, then sleep. A caller that finds the pool taken, or is itself inside a block, runs its
+ * blocks alone. After fork the child starts with an empty pool. */
 #define _GNU_SOURCE
 #include "parallel.h"
 
@@ -22,8 +22,8 @@ static const double spin_seconds = 50e-6, poll_seconds = 20e-3;
 static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3; /* nanoseconds of work */
 
 static struct {
-    uint64_t ticket;
-    int64_t claims, done; /* a claim is `grain` blocks: tiny blocks are not worth a claim each */
+    uint32_t generation; /* of the latest loop; workers wait for it to change */
+    int64_t done;        /* claims; a claim is `grain` blocks: tiny blocks are not worth a claim each */
     int64_t blocks, grain;
     cnn_block *fn;
     void *context;
@@ -34,6 +34,16 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t wake;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+enum { MOST_CLAIMS = 0xffff };
+static struct {
+    uint64_t claims;
+    char apart[64 - sizeof(uint64_t)]; /* a cache line each */
+} range[CNN_MAX_THREADS] __attribute__((aligned(64)));
+
+static uint64_t range_of(uint32_t generation, int64_t next, int64_t end) { return (uint64_t)generation << 32 | (uint64_t)end << 16 | (uint64_t)next; }
+static int64_t next_of(uint64_t claims) { return (int64_t)(claims & MOST_CLAIMS); }
+static int64_t end_of(uint64_t claims) { return (int64_t)(claims >> 16 & MOST_CLAIMS); }
 
 static int threads;
 static __thread int inside;
@@ -57,7 +67,6 @@ int (*cnn_thread_create)(void *(*)(void *), void *) = create_thread;
 #define LOAD(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define PEEK(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define STORE(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
-#define EXHAUSTED 0xffffffffu /* above every number of claims */
 
 static inline void relax(void)
 {
@@ -68,21 +77,40 @@ static inline void relax(void)
 #endif
 }
 
-/* Claims and runs blocks of the given generation until none is left. poll only on the calling thread (run != NULL). */
-static void work(uint64_t generation, int worker, struct cnn_run *run)
+/* Takes a claim of the range: the first one left where it is the worker's own, else the last. -1: nothing is left of that generation. */
+static int64_t take_claim(uint32_t generation, int part, int own)
 {
-    for (;;) {
-        uint64_t ticket = LOAD(&pool.ticket);
-        if (ticket >> 32 != generation)
-            return;
-        const int64_t claims = LOAD(&pool.claims), claim = (int64_t)(ticket & 0xffffffff);
+    uint64_t *at = &range[part].claims, now = LOAD(at);
+    while (now >> 32 == generation && next_of(now) < end_of(now)) {
+        const int64_t claim = own ? next_of(now) : end_of(now) - 1;
+        if (__atomic_compare_exchange_n(at, &now, own ? now + 1 : now - (1 << 16), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return claim;
+    }
+    return -1;
+}
+
+/* Claims all that is left, to run none of it. */
+static void drop_claims(uint32_t generation, int parts)
+{
+    for (int part = 0; part < parts; part++)
+        while (take_claim(generation, part, 1) >= 0)
+            __atomic_fetch_add(&pool.done, 1, __ATOMIC_RELEASE);
+}
+
+/* Runs blocks of the given generation until none is left. poll only on the calling thread (run != NULL). */
+static void work(uint32_t generation, int worker, struct cnn_run *run)
+{
+    const int parts = LOAD(&pool.limit);
+    for (int tried = 0, part = worker; tried < parts;) {
+        const int64_t claim = take_claim(generation, part, part == worker);
+        if (claim < 0) {
+            tried++;
+            part = part + 1 < parts ? part + 1 : 0;
+            continue;
+        }
         const int64_t blocks = LOAD(&pool.blocks), grain = LOAD(&pool.grain);
         cnn_block *fn = LOAD(&pool.fn);
         void *context = LOAD(&pool.context);
-        if (claim >= claims)
-            return;
-        if (!__atomic_compare_exchange_n(&pool.ticket, &ticket, ticket + 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-            continue;
         for (int64_t block = claim * grain; block < blocks && block < (claim + 1) * grain; block++)
             fn(context, block, worker);
         __atomic_fetch_add(&pool.done, 1, __ATOMIC_RELEASE);
@@ -90,11 +118,7 @@ static void work(uint64_t generation, int worker, struct cnn_run *run)
             run->polled = cnn_now();
             if (run->poll(run->poll_context)) {
                 run->stopped = 1;
-                ticket = LOAD(&pool.ticket); /* claim all that is left, run none of it */
-                while (!__atomic_compare_exchange_n(&pool.ticket, &ticket, (ticket & ~(uint64_t)0xffffffff) | (uint64_t)claims, 0,
-                                                    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-                    ;
-                __atomic_fetch_add(&pool.done, claims - (int64_t)(ticket & 0xffffffff), __ATOMIC_RELEASE);
+                drop_claims(generation, parts);
                 return;
             }
         }
@@ -106,12 +130,12 @@ static void *worker_main(void *argument)
     const int worker = (int)(intptr_t)argument;
     cnn_float_enter();
     inside = 1;
-    uint64_t seen = 0;
+    uint32_t seen = 0;
     for (;;) {
         double until = 0;
         int spins = 0;
-        uint64_t generation;
-        while ((generation = LOAD(&pool.ticket) >> 32) == seen) {
+        uint32_t generation;
+        while ((generation = LOAD(&pool.generation)) == seen) {
             relax();
             if (++spins % 64)
                 continue;
@@ -122,7 +146,7 @@ static void *worker_main(void *argument)
                 continue;
             pthread_mutex_lock(&pool.lock);
             __atomic_fetch_add(&pool.sleeping, 1, __ATOMIC_SEQ_CST);
-            while (__atomic_load_n(&pool.ticket, __ATOMIC_SEQ_CST) >> 32 == seen)
+            while (__atomic_load_n(&pool.generation, __ATOMIC_SEQ_CST) == seen)
                 pthread_cond_wait(&pool.wake, &pool.lock);
             __atomic_fetch_sub(&pool.sleeping, 1, __ATOMIC_SEQ_CST);
             pthread_mutex_unlock(&pool.lock);
@@ -142,8 +166,8 @@ static void after_fork_parent(void) { pthread_mutex_unlock(&pool.lock); }
 static void after_fork_child(void)
 {
     pool.started = pool.sleeping = pool.taken = 0;
-    pool.ticket += (uint64_t)1 << 32;
-    pool.claims = pool.done = 0;
+    pool.generation++;
+    pool.done = 0;
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
 }
@@ -183,32 +207,34 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
         return;
     const double worth = PEEK(&pool.sleeping) || !PEEK(&pool.started) ? worth_waking : worth_sharing;
     const double grains = claim_worth * (double)blocks / (estimate + 1);
-    const long grain = grains < 1 ? 1 : grains > (double)blocks ? blocks : (long)grains, claims = (blocks + grain - 1) / grain;
+    const long fine = grains < 1 ? 1 : grains > (double)blocks ? blocks : (long)grains, coarse = (blocks + MOST_CLAIMS - 1) / MOST_CLAIMS;
+    const long grain = fine > coarse ? fine : coarse, claims = (blocks + grain - 1) / grain;
     int free = 0;
-    if (claims == 1 || claims > INT32_MAX || run->workers <= 1 || inside || estimate < worth ||
+    if (claims == 1 || run->workers <= 1 || inside || estimate < worth ||
         !__atomic_compare_exchange_n(&pool.taken, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         serial(run, blocks, grain, fn, context);
         return;
     }
     if (pool.started + 1 < run->workers)
         start_workers(run->workers);
-    const uint64_t generation = (PEEK(&pool.ticket) >> 32) + 1;
-    __atomic_exchange_n(&pool.ticket, (generation - 1) << 32 | EXHAUSTED, __ATOMIC_SEQ_CST);
-    STORE(&pool.claims, claims);
+    const int parts = run->workers < CNN_MAX_THREADS ? run->workers : CNN_MAX_THREADS;
+    const uint32_t generation = PEEK(&pool.generation) + 1;
     STORE(&pool.blocks, blocks);
     STORE(&pool.grain, grain);
     STORE(&pool.done, 0);
     STORE(&pool.fn, fn);
     STORE(&pool.context, context);
-    STORE(&pool.limit, run->workers);
-    __atomic_store_n(&pool.ticket, (generation & 0xffffffff) << 32, __ATOMIC_SEQ_CST);
+    STORE(&pool.limit, parts);
+    for (int part = 0; part < parts; part++)
+        STORE(&range[part].claims, range_of(generation, (claims * part + parts - 1) / parts, (claims * (part + 1) + parts - 1) / parts));
+    __atomic_store_n(&pool.generation, generation, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool.sleeping, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.lock);
     }
     inside = 1;
-    work(generation & 0xffffffff, 0, run);
+    work(generation, 0, run);
     inside = 0;
     for (long spins = 1; LOAD(&pool.done) < claims; spins++) {
         relax();
