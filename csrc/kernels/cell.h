@@ -33,24 +33,38 @@ struct cell {
     vec m;       /* of an LSTM, backward */
 };
 
-ALWAYS_INLINE void cell_forward(struct cell *s, const int cell, const vec *a, const vec *q, vec q_bias)
+/* The gates, and what the cell state or the new value of a GRU needs; then h, which waits for them. Two halves, so that a caller with several vectors
+ * gives the processor the first halves of all before it waits. */
+ALWAYS_INLINE void cell_forward_gates(struct cell *s, const int cell, const vec *a, const vec *q, vec q_bias)
 {
     if (cell == CNN_LSTM) {
         const vec i = vec_sigmoid(a[0] + q[0]), f = vec_sigmoid(a[1] + q[1]), g = vec_tanh(a[2] + q[2]), o = vec_sigmoid(a[3] + q[3]);
         s->kept[0] = i, s->kept[1] = f, s->kept[2] = g, s->kept[3] = o;
         s->c = vec_madd(f, s->c, i * g);
-        s->h = o * vec_tanh(s->c);
     } else if (cell == CNN_GRU) {
-        const vec r = vec_sigmoid(a[0] + q[0]), z = vec_sigmoid(a[1] + q[1]), qn = q[2] + q_bias, n = vec_tanh(vec_madd(r, qn, a[2]));
-        s->kept[0] = r, s->kept[1] = z, s->kept[2] = n, s->kept[3] = qn;
+        s->kept[0] = vec_sigmoid(a[0] + q[0]), s->kept[1] = vec_sigmoid(a[1] + q[1]), s->kept[3] = q[2] + q_bias;
+        s->kept[2] = vec_madd(s->kept[0], s->kept[3], a[2]);
+    } else
+        s->kept[0] = a[0] + q[0];
+}
+
+ALWAYS_INLINE void cell_forward_output(struct cell *s, const int cell)
+{
+    if (cell == CNN_LSTM)
+        s->h = s->kept[3] * vec_tanh(s->c);
+    else if (cell == CNN_GRU) {
+        const vec z = s->kept[1], n = s->kept[2] = vec_tanh(s->kept[2]);
         s->h = vec_madd(REAL(1.0) - z, n, z * s->h);
-    } else {
-        const vec sum = a[0] + q[0];
-        if (cell == CNN_RNN_TANH)
-            s->h = vec_tanh(sum);
-        else
-            s->h = vec_select(sum < 0, (vec){0}, sum);
-    }
+    } else if (cell == CNN_RNN_TANH)
+        s->h = vec_tanh(s->kept[0]);
+    else
+        s->h = vec_select(s->kept[0] < 0, (vec){0}, s->kept[0]);
+}
+
+ALWAYS_INLINE void cell_forward(struct cell *s, const int cell, const vec *a, const vec *q, vec q_bias)
+{
+    cell_forward_gates(s, cell, a, q, q_bias);
+    cell_forward_output(s, cell);
 }
 
 /* `after`: the step's own h of an RNN, c of an LSTM. */

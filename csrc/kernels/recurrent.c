@@ -129,12 +129,11 @@ static void multiply_inputs(const struct recurrent *s, long slice, long row_bloc
     }
 }
 
-/* The arithmetic of a panel of units for `rows` samples from `first` on, q[row][gate][TILE_WIDTH]. */
-ALWAYS_INLINE void finish_units(const struct recurrent *s, const int cell, long slice, long row_block, long rows, const real *q)
+/* The arithmetic of `vectors` vectors of units for `rows` samples from `first` on, q[row][gate][TILE_WIDTH]. */
+ALWAYS_INLINE void finish_vectors(const struct recurrent *s, const int cell, const int vectors, long slice, long row_block, long rows, const real *q)
 {
     const struct cnn_recurrent *p = s->p;
     const long units = p->units, gates = cell_gates(cell), kept = cell_kept(cell), first = row_block * ROW_BLOCK, at = slice * TILE_WIDTH;
-    const long vectors = divide_up(min_long(TILE_WIDTH, units - at), LANES);
     const real *bias_n = s->bias + (slice * (gates + 1) + gates) * TILE_WIDTH;
     const real *a = product_at(s, slice, row_block, s->step % s->ahead, 0);
     for (long i = first; i < first + rows; i++, a += gates * TILE_WIDTH, q += gates * TILE_WIDTH) {
@@ -144,35 +143,47 @@ ALWAYS_INLINE void finish_units(const struct recurrent *s, const int cell, long 
         real *after = (p->projected ? s->memory + i * s->memory_pitch : s->state[~s->step & 1] + i * s->state_pitch) + at;
         real *y = p->projected ? NULL : s->y + n * p->y[0] + time_of(s, i, s->step) * p->y[1] + at, *c = s->cell_state + i * units + at;
         real *kept_cell = s->cell ? s->cell + row * units + at : NULL, *kept_gate = s->gate ? s->gate + row * kept * units + at : NULL;
-        for (long v = 0; v < vectors * LANES; v += LANES) {
-            const long lanes = min_long(LANES, units - at - v);
+        struct cell x[TILE_VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const long v = j * LANES, lanes = min_long(LANES, units - at - v);
             vec av[4], qv[4];
             UNROLL for (long g = 0; g < gates; g++)
                 av[g] = vec_load(a + g * TILE_WIDTH + v), qv[g] = vec_load(q + g * TILE_WIDTH + v);
-            struct cell x;
             if (cell == CNN_LSTM)
-                x.c = vec_get(c + v, lanes);
+                x[j].c = vec_get(c + v, lanes);
             if (cell == CNN_GRU)
-                x.h = vec_get(before + v, lanes);
-            cell_forward(&x, cell, av, qv, cell == CNN_GRU ? vec_load(bias_n + v) : (vec){0});
-            const long stored = lanes_stored(lanes);
-            vec_put(after + v, x.h, stored);
+                x[j].h = vec_get(before + v, lanes);
+            cell_forward_gates(&x[j], cell, av, qv, cell == CNN_GRU ? vec_load(bias_n + v) : (vec){0});
+        }
+        UNROLL for (int j = 0; j < vectors; j++)
+            cell_forward_output(&x[j], cell);
+        UNROLL for (int j = 0; j < vectors; j++) {
+            const long v = j * LANES, stored = lanes_stored(min_long(LANES, units - at - v));
+            vec_put(after + v, x[j].h, stored);
             if (y)
-                vec_put(y + v, x.h, stored);
+                vec_put(y + v, x[j].h, stored);
             if (y && last)
-                vec_put(s->h_n + n * units + at + v, x.h, stored);
+                vec_put(s->h_n + n * units + at + v, x[j].h, stored);
             if (cell == CNN_LSTM) {
-                vec_put(c + v, x.c, stored);
+                vec_put(c + v, x[j].c, stored);
                 if (last)
-                    vec_put(s->c_n + n * units + at + v, x.c, stored);
+                    vec_put(s->c_n + n * units + at + v, x[j].c, stored);
                 if (kept_cell)
-                    vec_put(kept_cell + v, x.c, stored);
+                    vec_put(kept_cell + v, x[j].c, stored);
             }
             if (kept && kept_gate)
                 UNROLL for (long k = 0; k < kept; k++)
-                    vec_put(kept_gate + k * units + v, x.kept[k], stored);
+                    vec_put(kept_gate + k * units + v, x[j].kept[k], stored);
         }
     }
+}
+
+ALWAYS_INLINE void finish_units(const struct recurrent *s, const int cell, long slice, long row_block, long rows, const real *q)
+{
+    if (s->p->units - slice * TILE_WIDTH > LANES)
+        finish_vectors(s, cell, TILE_VECTORS, slice, row_block, rows, q);
+    else
+        finish_vectors(s, cell, 1, slice, row_block, rows, q);
 }
 /* One function a kind: its constants stay in registers over all rows. */
 #define FINISH_UNITS(name, cell)                                                                                                        \

@@ -1,6 +1,8 @@
 /* recurrent_gradients.c: the gradients of a recurrent layer that are single products over all steps: with the errors da and dq of every row,
  *
- *     dx = da W_ih,   dW_ih = da' x,   dW_hh = dq' h_before,   db_ih, db_hh = column sums of da, dq;   a projection's dW_hr = dh' m */
+ *     dx = da W_ih,   dW_ih = da' x,   dW_hh = dq' h_before,   db_ih, db_hh = column sums of da, dq;   a projection's dW_hr = dh' m
+ *
+ * da and dq are one array but for a GRU, and so are their sums. */
 #include "recurrent.h"
 
 /* The products over all rows, each by the engine that is best at it. Rows are packed; without lengths x stays where it is. */
@@ -95,7 +97,9 @@ void FN(recurrent_gradients_run)(const struct recurrent *s, const struct recurre
             weight_product(&q, s->h_before, s->errors_all, g->dw_hh + 2 * units * s->outputs, g->db_hh ? g->db_hh + 2 * units : NULL, run);
         } else {
             q = weight_problem(s, s->outputs, s->gates * units, pitch);
-            weight_product(&q, s->h_before, s->errors_all, g->dw_hh, g->db_hh, run);
+            weight_product(&q, s->h_before, s->errors_all, g->dw_hh, g->db_ih ? NULL : g->db_hh, run);
+            if (g->db_ih && g->db_hh)
+                memcpy(g->db_hh, g->db_ih, (size_t)(s->gates * units) * sizeof(real));
         }
         if (p->projected) {
             q = weight_problem(s, units, s->outputs, s->outputs);
