@@ -96,7 +96,7 @@ ALWAYS_INLINE vec gelu_tanh_slope(vec x)
 }
 ALWAYS_INLINE vec softplus(vec x)
 {
-    const vec y = vec_select(x > 0, x, (vec){0}) + vec_log1p_unit(vec_exp(-vec_abs(x)));
+    const vec y = vec_select(x > 0, x, (vec){0}) + vec_log1p_unit(vec_exp_negative(-vec_abs(x)));
     return vec_select(x == x, y, x);
 }
 /* x f where f may be 0 and x infinite: 0 */

@@ -11,6 +11,7 @@
 #include "ops.h"
 #include "panel.h"
 #include "softmax.h"
+#include "transpose.h"
 
 enum { FORWARD_KEYS = 256, FORWARD_ROWS = ROW_BLOCK, FORWARD_CHUNK = 8 * ROW_BLOCK, BACKWARD_KEYS = 128, BACKWARD_ROWS = 96, FEW_HEADS = 8 };
 
@@ -77,8 +78,8 @@ static void multiply_columns(const real *a, long a_pitch, long m, long depth, co
     }
 }
 
-/* Products of row `row` with `keys` keys from `first` on become scores; those beyond a multiple of LANES, or masked, -Inf. Returns the largest. */
-static real score_row(const struct plan *s, long head, long row, long first, long keys, real *x)
+/* Products of row `row` with `keys` keys from `first` on become scores; those beyond a multiple of LANES, or masked, -Inf. Returns the largest by lane. */
+static vec score_row(const struct plan *s, long head, long row, long first, long keys, real *x)
 {
     const struct cnn_attention *p = s->p;
     const vec scale = vec_fill((real)p->scale), low = vec_fill(minus_infinity);
@@ -100,10 +101,7 @@ static real score_row(const struct plan *s, long head, long row, long first, lon
         vec_store(x + j, value);
         best = vec_larger(best, value);
     }
-    real top = best[0];
-    for (int i = 1; i < LANES; i++)
-        top = best[i] > top || best[i] != best[i] ? best[i] : top;
-    return top;
+    return best;
 }
 
 /* ---- forward ---- */
@@ -115,6 +113,43 @@ static size_t plan_forward(struct plan *s, const struct cnn_attention *p, int wo
     const long e = wide(p->e), w = wide(p->w);
     s->worker_reals = FORWARD_KEYS * (e + w) + FORWARD_ROWS * FORWARD_KEYS + FORWARD_CHUNK * (w + 2);
     return (size_t)(workers * s->worker_reals) * sizeof(real);
+}
+
+/* Scores of up to LANES rows from `row` on become weights, not yet divided by their sums; the running maxima `top`, sums `total` and results `out` follow.
+ * What a row needs once is done for all rows in the lanes of a vector. */
+static void weigh_rows(const struct plan *s, long head, long row, long rows, long first, long keys, real *scores, real *out, long pitch, real *top, real *total)
+{
+    vec best[LANES], sums[LANES];
+    for (long i = 0; i < rows; i++)
+        best[i] = score_row(s, head, row + i, first, keys, scores + i * FORWARD_KEYS);
+    for (long i = rows; i < LANES; i++)
+        best[i] = vec_fill(minus_infinity), sums[i] = (vec){0};
+    transpose(best);
+    vec largest = best[0];
+    for (int j = 1; j < LANES; j++)
+        largest = vec_larger(largest, best[j]);
+    const vec old = vec_get(top, rows), next = vec_select((largest > old) | (largest != largest), largest, old);
+    const vec shift = vec_select(next == minus_infinity, (vec){0}, next); /* all masked so far: the weights are 0 */
+    const vec factor = vec_exp_negative(old - shift);
+    for (long i = 0; i < rows; i++) {
+        real *x = scores + i * FORWARD_KEYS;
+        const vec less = vec_fill(shift[i]);
+        sums[i] = (vec){0};
+        for (long j = 0; j < keys; j += LANES) {
+            const vec value = vec_exp_negative(vec_load(x + j) - less);
+            sums[i] = sums[i] + value;
+            vec_store(x + j, value);
+        }
+        if (next[i] != old[i])
+            for (long c = 0; c < pitch; c += LANES)
+                vec_store(out + i * pitch + c, vec_load(out + i * pitch + c) * factor[i]);
+    }
+    transpose(sums);
+    vec sum = sums[0];
+    for (int j = 1; j < LANES; j++)
+        sum = sum + sums[j];
+    vec_put(total, vec_madd(vec_get(total, rows), factor, sum), rows);
+    vec_put(top, next, rows);
 }
 
 static void forward_chunk(void *context, long block, int worker)
@@ -143,24 +178,11 @@ static void forward_chunk(void *context, long block, int worker)
             for (long i = 0; i < rows; i++)
                 a[i] = q + (row + i) * p->q[2];
             multiply(a, rows, p->e, k_panels, keys, scores, FORWARD_KEYS, 0);
-            for (long i = 0; i < rows; i++) {
-                real *x = scores + i * FORWARD_KEYS, *out = sums + (row - begin + i) * pitch, *old = top + (row - begin + i);
-                const real largest = score_row(s, head, row + i, first, keys, x), next = largest > *old || largest != largest ? largest : *old;
-                const real shift = next == minus_infinity ? 0 : next; /* all masked so far: the weights are 0 */
-                const real factor = vec_exp(vec_fill(*old - shift))[0];
-                vec sum = {0};
-                for (long j = 0; j < keys; j += LANES) {
-                    const vec value = vec_exp(vec_load(x + j) - shift);
-                    sum = sum + value;
-                    vec_store(x + j, value);
-                }
-                total[row - begin + i] = total[row - begin + i] * factor + lanes_sum(sum);
-                if (next != *old)
-                    for (long c = 0; c < pitch; c += LANES)
-                        vec_store(out + c, vec_load(out + c) * factor);
-                *old = next;
-                a[i] = x;
-            }
+            for (long i = 0; i < rows; i += LANES)
+                weigh_rows(s, head, row + i, min_long(LANES, rows - i), first, keys, scores + i * FORWARD_KEYS, sums + (row - begin + i) * pitch, pitch,
+                           top + (row - begin + i), total + (row - begin + i));
+            for (long i = 0; i < rows; i++)
+                a[i] = scores + i * FORWARD_KEYS;
             multiply(a, rows, keys, v_panels, p->w, sums + (row - begin) * pitch, pitch, 1);
         }
     }
@@ -267,7 +289,7 @@ static void backward_part(const struct plan *s, long head, long row_begin, long 
                 score_row(s, head, row + i, first, keys, x);
                 const vec dot = vec_fill(dots[row + i]), shift = vec_fill(log_sum[row + i]), scale = vec_fill((real)p->scale);
                 for (long j = 0; j < keys; j += LANES) {
-                    const vec weight = vec_exp(vec_load(x + j) - shift), error = weight * (vec_load(d + j) - dot);
+                    const vec weight = vec_exp_negative(vec_load(x + j) - shift), error = weight * (vec_load(d + j) - dot);
                     vec_store(x + j, weight);
                     vec_store(d + j, error * scale);
                     if (s->dmask && s->with_keys)

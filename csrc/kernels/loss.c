@@ -30,7 +30,7 @@ ALWAYS_INLINE vec value(int kind, real delta, vec x, vec t)
     case CNN_HUBER:
         return vec_select(size <= delta, e * e * REAL(0.5), delta * (size - REAL(0.5) * delta));
     case CNN_BINARY_CROSS_ENTROPY:
-        return vec_select(x > 0, x, vec_select(x == x, (vec){0}, x)) - x * t + vec_log1p_unit(vec_exp(-vec_abs(x)));
+        return vec_select(x > 0, x, vec_select(x == x, (vec){0}, x)) - x * t + vec_log1p_unit(vec_exp_negative(-vec_abs(x)));
     default:
         return vec_select(t == 0, (vec){0}, t * (vec_log(t) - x));
     }

@@ -10,6 +10,10 @@
 
 #include "../base/real.h"
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 #if CNN_DOUBLE
 #define ROUNDER 6755399441055744.0 /* 1.5 * 2^52: adding it leaves the nearest integer in the low bits */
 enum { FRACTION_BITS = 52, EXPONENT_BIAS = 1023 };
@@ -29,19 +33,44 @@ enum { FRACTION_BITS = 23, EXPONENT_BIAS = 127 };
 ALWAYS_INLINE mask vec_sign(vec x) { return (mask)x & (mask)vec_fill(REAL(-0.0)); }
 ALWAYS_INLINE vec vec_abs(vec x) { return (vec)((mask)x & ~(mask)vec_fill(REAL(-0.0))); }
 
-/* p * 2^n, in two steps so that results below the normal range round once more instead of vanishing. */
-ALWAYS_INLINE vec vec_scale(vec p, mask n)
+/* x, but at most or at least `bound`; NaN stays NaN. */
+#ifdef __AVX2__
+#define CNN_NAME_(a, b, c) _mm##a##_##b##_##c
+#define CNN_NAME(a, b, c) CNN_NAME_(a, b, c)
+#ifdef __AVX512F__
+#define CNN_WIDTH 512
+#else
+#define CNN_WIDTH 256
+#endif
+#if CNN_DOUBLE
+#define CNN_KIND pd
+#else
+#define CNN_KIND ps
+#endif
+ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return (vec)CNN_NAME(CNN_WIDTH, min, CNN_KIND)(CNN_NAME(CNN_WIDTH, set1, CNN_KIND)(bound), x); }
+ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return (vec)CNN_NAME(CNN_WIDTH, max, CNN_KIND)(CNN_NAME(CNN_WIDTH, set1, CNN_KIND)(bound), x); }
+#else
+ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return vec_select(x > bound, vec_fill(bound), x); }
+ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return vec_select(x < bound, vec_fill(bound), x); }
+#endif
+
+/* p * 2^n for n + ROUNDER, rounded once. */
+ALWAYS_INLINE vec vec_scale(vec p, vec rounded)
 {
-    const mask half = n >> 1;
+#ifdef __AVX512F__
+    return (vec)CNN_NAME(CNN_WIDTH, scalef, CNN_KIND)(p, rounded - ROUNDER);
+#else
+    /* in two steps, so that results below the normal range round once more instead of vanishing */
+    const mask n = (mask)rounded - (mask)vec_fill(ROUNDER), half = n >> 1;
     return p * (vec)((half + EXPONENT_BIAS) << FRACTION_BITS) * (vec)((n - half + EXPONENT_BIAS) << FRACTION_BITS);
+#endif
 }
 
 /* x = n ln2 + r, |r| <= ln2/2; returns q of e^r = 1 + r + r^2 q, q = 1/2! + r/3! + ... */
-ALWAYS_INLINE vec exp_parts(vec x, mask *n, vec *r)
+ALWAYS_INLINE vec exp_parts(vec x, vec *rounded, vec *r)
 {
-    const vec rounded = vec_madd(x, vec_fill(REAL(1.44269504088896340736)), vec_fill(ROUNDER));
-    const vec k = rounded - ROUNDER;
-    *n = (mask)rounded - (mask)vec_fill(ROUNDER);
+    *rounded = vec_madd(x, vec_fill(REAL(1.44269504088896340736)), vec_fill(ROUNDER));
+    const vec k = *rounded - ROUNDER;
     *r = vec_madd(k, vec_fill(-LN2_LOW), vec_madd(k, vec_fill(-LN2_HIGH), x));
 #if CNN_DOUBLE
     vec q = vec_fill(1.0 / 6227020800.0);
@@ -62,15 +91,17 @@ ALWAYS_INLINE vec exp_parts(vec x, mask *n, vec *r)
     return q;
 }
 
-ALWAYS_INLINE vec vec_exp(vec x)
+/* e^x for x that is in range, or NaN */
+ALWAYS_INLINE vec exp_in_range(vec x)
 {
-    x = vec_select(x > EXP_HIGH, vec_fill(EXP_HIGH), x);
-    x = vec_select(x < EXP_LOW, vec_fill(EXP_LOW), x);
-    mask n;
-    vec r;
-    const vec q = exp_parts(x, &n, &r);
-    return vec_scale(vec_madd(q, r * r, r) + REAL(1.0), n);
+    vec rounded, r;
+    const vec q = exp_parts(x, &rounded, &r);
+    return vec_scale(vec_madd(q, r * r, r) + REAL(1.0), rounded);
 }
+ALWAYS_INLINE vec vec_exp(vec x) { return exp_in_range(vec_at_least(vec_at_most(x, EXP_HIGH), EXP_LOW)); }
+/* The same for x <= 0, and for x >= 0. */
+ALWAYS_INLINE vec vec_exp_negative(vec x) { return exp_in_range(vec_at_least(x, EXP_LOW)); }
+ALWAYS_INLINE vec vec_exp_positive(vec x) { return exp_in_range(vec_at_most(x, EXP_HIGH)); }
 
 /* 2/3 + 2z/5 + 2z^2/7 + ..., so that 2 atanh s = 2s + s z (that), z = s^2 */
 ALWAYS_INLINE vec log_series(vec z)
@@ -120,7 +151,7 @@ ALWAYS_INLINE vec vec_log(vec x)
 /* 1/(1 + e^-x), from e^-|x| on both sides, so that small results keep their accuracy. */
 ALWAYS_INLINE vec vec_sigmoid(vec x)
 {
-    const vec e = vec_exp(-vec_abs(x));
+    const vec e = vec_exp_negative((vec)((mask)x | (mask)vec_fill(REAL(-0.0))));
     return vec_select(x < 0, e, vec_fill(REAL(1.0))) / (e + REAL(1.0));
 }
 
@@ -150,17 +181,16 @@ ALWAYS_INLINE vec vec_tanh(vec x)
     q = vec_madd(q, z, vec_fill(-0.3333333317f));
 #endif
     const vec small = vec_madd(q * z, x, x);
-    const vec large = REAL(1.0) - REAL(2.0) / (vec_exp(a + a) + REAL(1.0));
+    const vec large = REAL(1.0) - REAL(2.0) / (vec_exp_positive(a + a) + REAL(1.0));
     return (vec)((mask)vec_select(a < REAL(0.625), small, large) | vec_sign(x)); /* -0 keeps its sign */
 }
 
 /* e^x - 1 for x <= 0: 2^n (1 + p) - 1 = (2^n - 1) + 2^n p. Positive x is not meant. */
 ALWAYS_INLINE vec vec_expm1_negative(vec x)
 {
-    mask n;
-    vec r;
-    const vec q = exp_parts(vec_select(x < EXP_LOW / 2, vec_fill(EXP_LOW / 2), x), &n, &r);
-    const vec p = vec_madd(q * r, r, r), power = vec_scale(vec_fill(REAL(1.0)), n);
+    vec rounded, r;
+    const vec q = exp_parts(vec_at_least(x, EXP_LOW / 2), &rounded, &r);
+    const vec p = vec_madd(q * r, r, r), power = vec_scale(vec_fill(REAL(1.0)), rounded);
     return vec_madd(power, p, power - REAL(1.0));
 }
 
