@@ -64,12 +64,16 @@ struct rows {
     real *y, *mean_out, *rstd_out, *dw, *db;
     long channels, length; /* of a set */
     long together, blocks; /* sets of a block */
-    double *part;          /* [block][2][channels of its sets] */
+    long turned;           /* sets of a block that are read and written together, because their channels are neighbours; 0: a set is one run */
+    double *part;          /* [block of single cells, else set][2][channels] */
     char *worker;
     size_t row_bytes;
 };
 
 enum { SETS = 64 };
+
+/* Whether the gradients of weight and bias are summed over the sets of a block: they have the same channels. */
+static int by_block(const struct rows *s) { return s->p->groups == 1 && s->p->s == 1; }
 
 static size_t plan_rows(struct rows *s, const struct cnn_norm *p, int workers, char *scratch, int backward)
 {
@@ -77,21 +81,23 @@ static size_t plan_rows(struct rows *s, const struct cnn_norm *p, int workers, c
     s->length = s->channels * p->s;
     const long sets = p->n * p->groups;
     s->together = p->groups == 1 && p->s == 1 ? SETS : 1;
+    if (p->channels_last && p->s > 1 && p->c > 1) {
+        for (s->turned = 1; s->turned * s->channels < LANES && p->groups % (2 * s->turned) == 0; s->turned *= 2)
+            ;
+        s->together = s->turned;
+    }
     s->blocks = divide_up(sets, s->together);
     s->part = (double *)scratch;
-    const size_t bytes = backward ? aligned((size_t)(s->blocks * 2 * s->channels) * sizeof(double)) : 0;
+    const size_t bytes = backward ? aligned((size_t)((by_block(s) ? s->blocks : sets) * 2 * s->channels) * sizeof(double)) : 0;
     s->worker = scratch + bytes;
-    s->row_bytes = aligned((size_t)s->length * sizeof(real));
+    s->row_bytes = aligned((size_t)(max_long(1, s->turned) * s->length) * sizeof(real));
     return bytes + (size_t)workers * 3 * s->row_bytes;
 }
-
-/* A set that is not one run: its channels are neighbours in every pixel. */
-static int scattered(const struct rows *s) { return s->p->channels_last && s->p->s > 1 && s->p->c > 1; }
 
 static long first_of(const struct rows *s, long set)
 {
     const long n = set / s->p->groups, g = set % s->p->groups;
-    return scattered(s) ? n * s->p->c * s->p->s + g * s->channels : set * s->length;
+    return s->turned ? n * s->p->c * s->p->s + g * s->channels : set * s->length;
 }
 
 /* to[c * to_step + r] = from[r * from_step + c] */
@@ -113,19 +119,20 @@ static void turn(const real *from, long from_step, long rows, long columns, real
     }
 }
 
-static const real *read_set(const struct rows *s, const real *x, long set, real *room)
+/* The sets of a block from `set` on, each as one run: where they lie, or turned into `room`. */
+static const real *read_sets(const struct rows *s, const real *x, long set, real *room)
 {
     const real *from = x + first_of(s, set);
-    if (!scattered(s))
+    if (!s->turned)
         return from;
-    turn(from, s->p->c, s->p->s, s->channels, room, s->p->s);
+    turn(from, s->p->c, s->p->s, s->turned * s->channels, room, s->p->s);
     return room;
 }
 
-static void write_set(const struct rows *s, const real *from, long set, real *y)
+static void write_sets(const struct rows *s, const real *from, long set, real *y)
 {
-    if (scattered(s))
-        turn(from, s->p->s, s->channels, s->p->s, y + first_of(s, set), s->p->c);
+    if (s->turned)
+        turn(from, s->p->s, s->turned * s->channels, s->p->s, y + first_of(s, set), s->p->c);
 }
 
 /* y = (x - mean) scale weight + bias over a set; runs of s cells share a channel. */
@@ -156,14 +163,16 @@ static void forward_block(void *context, long block, int worker)
     const struct rows *s = context;
     const struct cnn_norm *p = s->p;
     real *room = (real *)(s->worker + (size_t)worker * 3 * s->row_bytes), *result = (real *)((char *)room + s->row_bytes);
-    for (long set = block * s->together; set < min_long(p->n * p->groups, (block + 1) * s->together); set++) {
-        const real *x = read_set(s, s->x, set, room);
+    const long first = block * s->together, last = min_long(p->n * p->groups, first + s->together);
+    const real *x = read_sets(s, s->x, first, room);
+    real *y = s->turned ? result : s->y + first_of(s, first);
+    for (long set = first; set < last; set++, x += s->length, y += s->length) {
         const struct moments m = moments_of(x, s->length, p->centred);
         s->mean_out[set] = (real)m.mean;
         s->rstd_out[set] = (real)(1 / __builtin_sqrt(m.m2 / (double)s->length + p->epsilon));
-        apply_set(s, x, set % p->groups, s->mean_out[set], s->rstd_out[set], scattered(s) ? result : s->y + first_of(s, set));
-        write_set(s, result, set, s->y);
+        apply_set(s, x, set % p->groups, s->mean_out[set], s->rstd_out[set], y);
     }
+    write_sets(s, result, first, s->y);
 }
 
 size_t FN(row_norm_forward_scratch)(const void *problem, int workers)
@@ -248,16 +257,17 @@ static void backward_block(void *context, long block, int worker)
     const struct cnn_norm *p = s->p;
     real *room = (real *)(s->worker + (size_t)worker * 3 * s->row_bytes), *more = (real *)((char *)room + s->row_bytes);
     real *result = (real *)((char *)more + s->row_bytes);
-    double *part = s->part + block * 2 * s->channels;
-    for (long c = 0; c < 2 * s->channels; c++)
+    const long first = block * s->together, last = min_long(p->n * p->groups, first + s->together);
+    double *part = s->part + (by_block(s) ? block : first) * 2 * s->channels;
+    for (long c = 0; c < (by_block(s) ? 1 : last - first) * 2 * s->channels; c++)
         part[c] = 0;
-    if (p->s == 1) /* no set is scattered: `room` and `more`, which are neighbours, are free */
+    if (p->s == 1) /* no set is turned: `room` and `more`, which are neighbours, are free */
         memset(room, 0, (size_t)(2 * s->channels) * sizeof(real));
-    for (long set = block * s->together; set < min_long(p->n * p->groups, (block + 1) * s->together); set++) {
-        const real *dy = read_set(s, s->dy, set, room), *x = read_set(s, s->x, set, more);
-        backward_set(s, dy, x, set, part, room, scattered(s) ? result : s->y + first_of(s, set));
-        write_set(s, result, set, s->y);
-    }
+    const real *dy = read_sets(s, s->dy, first, room), *x = read_sets(s, s->x, first, more);
+    real *dx = s->turned ? result : s->y + first_of(s, first);
+    for (long set = first; set < last; set++, dy += s->length, x += s->length, dx += s->length)
+        backward_set(s, dy, x, set, part + (by_block(s) ? 0 : (set - first) * 2 * s->channels), room, dx);
+    write_sets(s, result, first, s->y);
     for (long c = 0; p->s == 1 && c < 2 * s->channels; c++)
         part[c] = (double)room[c];
 }
@@ -275,12 +285,12 @@ void FN(row_norm_backward)(const void *problem, void *const *array, struct cnn_r
     s.dy = array[0], s.x = array[1], s.weight = array[2], s.mean = array[3], s.rstd = array[4];
     s.y = array[5], s.dw = array[6], s.db = array[7];
     cnn_parallel_for(run, s.blocks, (double)(s.p->n * s.p->c) * (double)s.p->s, backward_block, &s);
-    const long step = s.together > 1 ? 1 : s.p->groups; /* blocks between two that share channels */
+    const long parts = by_block(&s) ? s.blocks : s.p->n * s.p->groups, step = by_block(&s) ? 1 : s.p->groups; /* parts between two that share channels */
     for (long c = 0; (s.dw || s.db) && !run->stopped && c < s.p->c; c++) {
         double w = 0, b = 0;
-        for (long block = s.together > 1 ? 0 : c / s.channels; block < s.blocks; block += step) {
-            w += s.part[block * 2 * s.channels + c % s.channels];
-            b += s.part[block * 2 * s.channels + s.channels + c % s.channels];
+        for (long part = c / s.channels; part < parts; part += step) {
+            w += s.part[part * 2 * s.channels + c % s.channels];
+            b += s.part[part * 2 * s.channels + s.channels + c % s.channels];
         }
         if (s.dw)
             s.dw[c] = (real)w;
