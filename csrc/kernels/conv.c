@@ -8,6 +8,7 @@
 #include "conv_narrow.h"
 #include "conv_scatter.h"
 #include "depthwise.h"
+#include "phase.h"
 #include "few_rows.h"
 #include "ops.h"
 #include "pointwise.h"
@@ -124,41 +125,6 @@ struct cnn_conv_traits FN(conv_traits)(const struct cnn_conv *p)
     return traits;
 }
 
-static long greatest_divisor(long a, long b)
-{
-    while (b) {
-        const long r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
-/* The gradient at every stride-th input cell is a convolution of its own, of stride 1, by the taps that reach those cells,
- * read backwards: no zeros are inserted between the cells of dy. */
-struct phase {
-    long first_tap, tap_step; /* of w, in the order of the product */
-    long taps, spread, before;
-    long count;               /* input cells */
-};
-
-/* The cells first, first + stride, first + 2*stride ... of axis a. */
-static struct phase find_phase(const struct cnn_conv *p, int a, long first)
-{
-    const long stride = p->stride[a], dilation = p->dilation[a], apart = stride / greatest_divisor(stride, dilation);
-    const long phase = (first + p->before[a]) % stride, t0 = (first + p->before[a]) / stride;
-    struct phase f = {.spread = apart * dilation / stride, .tap_step = -apart};
-    const long search = min_long(p->window[a], apart);
-    long r0 = 0;
-    while (r0 < search && r0 * dilation % stride != phase)
-        r0++;
-    f.taps = r0 < search ? (p->window[a] - 1 - r0) / apart + 1 : 0;
-    f.first_tap = r0 + (f.taps - 1) * apart;
-    f.count = (p->in[a] - 1 - first) / stride + 1;
-    f.before = f.taps ? (r0 * dilation - phase) / stride + (f.taps - 1) * f.spread - t0 : 0;
-    return f;
-}
-
 static long phases(const struct cnn_conv *p, int a) { return min_long(p->stride[a], p->in[a]); }
 static long all_phases(const struct cnn_conv *p) { return phases(p, 0) * phases(p, 1) * phases(p, 2); }
 
@@ -200,6 +166,8 @@ size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
         return FN(few_rows_input_scratch)(p, workers);
     if (FN(few_channels)(p) && !depthwise(p))
         return FN(scatter_scratch)(p, workers);
+    if (FN(depthwise_strided_take)(p))
+        return FN(depthwise_strided_scratch)(p, workers);
     size_t most = 0;
     for (long i = 0; i < all_phases(p); i++) {
         long ignored[2];
@@ -253,6 +221,10 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
     }
     if (FN(few_channels)(p) && !depthwise(p)) {
         FN(scatter_input)(p, dy, w, b, dx, run);
+        return;
+    }
+    if (FN(depthwise_strided_take)(p)) {
+        FN(depthwise_strided)(p, dy, w, b, dx, run);
         return;
     }
     for (long i = 0; i < all_phases(p); i++) {

@@ -15,6 +15,11 @@ int FN(depthwise_rows_take)(const struct product *p);
 size_t FN(depthwise_rows_scratch)(const struct product *p, int workers);
 void FN(depthwise_rows)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
 
+/* The input gradient with a stride, where channels are neighbours. */
+int FN(depthwise_strided_take)(const struct cnn_conv *p);
+size_t FN(depthwise_strided_scratch)(const struct cnn_conv *p, int workers);
+void FN(depthwise_strided)(const struct cnn_conv *p, const real *dy, const real *w, const real *bias, real *dx, struct cnn_run *run);
+
 size_t FN(depthwise_weight_scratch)(const struct cnn_conv *p, int workers);
 void FN(depthwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run);
 

@@ -80,3 +80,14 @@ def test_pixels_that_lie_apart():
         np.testing.assert_array_equal(F.conv2d(x_view, w, b), F.conv2d(x_view.copy(), w, b))
         for a, c in zip((g.x, g.weight, g.bias), (copy.x, copy.weight, copy.bias), strict=True):
             np.testing.assert_array_equal(a, c)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_volumes_that_are_cut_along_their_depth(channels_last, stride, rng):
+    """A volume of 1x1x1 windows is read where it lies, in parts that begin at other depths."""
+    x = rng.integers(-4, 5, (2, 16, 41, 20, 20)).astype(np.float32)
+    w = rng.integers(-4, 5, (8, 16, 1, 1, 1)).astype(np.float32)
+    given = F.channels_last(x) if channels_last else x
+    right = np.einsum("ncdhw,kc->nkdhw", x[:, :, ::stride, ::stride, ::stride], w[:, :, 0, 0, 0])
+    np.testing.assert_array_equal(F.conv3d(given, w, stride=stride), right)

@@ -141,7 +141,7 @@ def run(language, count, seed=0):
         for name in [*listed, *(str(p.relative_to(ROOT)) for p in ROOT.glob("cnnpy/_core*.so"))]:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-        env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "CNNPY_INSTRUCTION_SETS": config()["isa"]}
+        env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "CNNPY_INSTRUCTION_SETS": f"base {config()['isa']}"}
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         if language == "c":
             subprocess.run(build, cwd=copy, env=env, check=True, capture_output=True)
