@@ -289,7 +289,7 @@ static void backward_part(const struct plan *s, long head, long row_begin, long 
                 score_row(s, head, row + i, first, keys, x);
                 const vec dot = vec_fill(dots[row + i]), shift = vec_fill(log_sum[row + i]), scale = vec_fill((real)p->scale);
                 for (long j = 0; j < keys; j += LANES) {
-                    const vec weight = vec_exp_negative(vec_load(x + j) - shift), error = weight * (vec_load(d + j) - dot);
+                    const vec weight = vec_exp(vec_load(x + j) - shift), error = weight * (vec_load(d + j) - dot);
                     vec_store(x + j, weight);
                     vec_store(d + j, error * scale);
                     if (s->dmask && s->with_keys)

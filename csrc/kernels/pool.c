@@ -222,12 +222,6 @@ ALWAYS_INLINE mask taps_of(const uint8_t *tap, long valid)
     return m;
 }
 
-ALWAYS_INLINE mask taps_of_all(const uint8_t *tap)
-{
-    typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-    return __builtin_convertvector(*(const bytes *)tap, mask);
-}
-
 enum { COMPARED = 16 }; /* windows of more cells are not searched for the one that won */
 
 /* dy of one window goes to the cells of its channels' taps. */
@@ -239,7 +233,7 @@ static void add_window(const struct cnn_pool *p, const struct range r[3], const 
         find_cells(p, r, &cells);
         for (long c = 0; c < whole; c += LANES) {
             const vec g = vec_load(dy + c);
-            const mask t = taps_of_all(tap + c);
+            const mask t = taps_load(tap + c);
             for (long i = 0; i < cells.count; i++)
                 add_where(image + cells.at[i] + c, g, t, cells.tap[i], LANES, covered);
         }

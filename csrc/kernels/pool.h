@@ -6,6 +6,46 @@
 #include "../base/problem.h"
 #include "../base/real.h"
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+/* Which cell of its window was the largest, a byte an output: LANES of them, from and to memory. Compilers turn the plain conversions of vectors into
+ * moves of single lanes. */
+typedef uint8_t tap_bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+ALWAYS_INLINE mask taps_load(const uint8_t *tap)
+{
+#ifdef __AVX2__
+    __m128i bytes = _mm_setzero_si128();
+    __builtin_memcpy(&bytes, tap, LANES);
+#if defined(__AVX512F__) && CNN_DOUBLE
+    return (mask)_mm512_cvtepu8_epi64(bytes);
+#elif defined(__AVX512F__)
+    return (mask)_mm512_cvtepu8_epi32(bytes);
+#elif CNN_DOUBLE
+    return (mask)_mm256_cvtepu8_epi64(bytes);
+#else
+    return (mask)_mm256_cvtepu8_epi32(bytes);
+#endif
+#else
+    return __builtin_convertvector(*(const tap_bytes *)tap, mask);
+#endif
+}
+
+ALWAYS_INLINE void taps_store(uint8_t *tap, mask which)
+{
+#if defined(__AVX512F__) && CNN_DOUBLE
+    const __m128i bytes = _mm512_cvtepi64_epi8((__m512i)which);
+    __builtin_memcpy(tap, &bytes, LANES);
+#elif defined(__AVX512F__)
+    const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)which);
+    __builtin_memcpy(tap, &bytes, LANES);
+#else
+    *(tap_bytes *)tap = __builtin_convertvector(which, tap_bytes);
+#endif
+}
+
 /* Taps of a window that lie inside the image, [begin, end), at output cell `cell` of axis a. */
 struct range {
     long begin, end, first; /* first: input cell of tap 0, perhaps negative */

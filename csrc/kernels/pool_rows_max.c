@@ -54,13 +54,11 @@ ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long s
             to.index[w + i] = first + i * step + which[i];
         return;
     }
-    typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-    const bytes tap = __builtin_convertvector(which, bytes);
     if (to.apart == 1)
-        *(bytes *)(to.tap + w) = tap;
+        taps_store(to.tap + w, which);
     else
         for (int i = 0; i < LANES; i++)
-            to.tap[(w + i) * to.apart] = tap[i];
+            to.tap[(w + i) * to.apart] = (uint8_t)which[i];
 }
 
 /* The columns inside; the last vector begins early where they are no multiple of its lanes. */
@@ -251,10 +249,9 @@ static int compares(const struct rows *s)
     return p->stride[2] <= 2 && reach <= 4;
 }
 
-typedef uint8_t tap_bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
 {
-    return (vec)((__builtin_convertvector(*(const tap_bytes *)tap, mask) == (mask){0} + name) & (mask)vec_load(dy));
+    return (vec)((taps_load(tap) == (mask){0} + name) & (mask)vec_load(dy));
 }
 
 static void add_winners(const struct cnn_pool *p, const struct steps *steps, const real *dy, const uint8_t *tap, bits name, real *phases)
@@ -273,6 +270,70 @@ static void add_winners(const struct cnn_pool *p, const struct steps *steps, con
         }
         for (; w < t.end; w++)
             to[w] += tap[w] == name + k ? dy[w] : 0;
+    }
+}
+
+/* Few rows of windows and few taps: each cell's shares are added in registers, in the order of add_winners. What was just stored, read again from one
+ * cell on, would wait until it had left the processor. */
+#ifdef __AVX2__
+enum { GATHERS = 1 };
+#else
+enum { GATHERS = 0 }; /* taps are widened lane by lane: each once is enough */
+#endif
+enum { GATHERED = 8, UNROLLED = 4 };
+struct window_row {
+    const real *dy;
+    const uint8_t *tap;
+    bits name;
+};
+
+ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const long *ahead, const bits *column, const int taps, long low, long high, real *to)
+{
+    for (long q = low;; q = min_long(q + LANES, high - LANES)) {
+        vec sum = {0};
+        for (int r = 0; r < rows; r++)
+            UNROLL for (int t = 0; t < taps; t++)
+                sum = sum + share_of(row[r].dy + q - ahead[t], row[r].tap + q - ahead[t], row[r].name + column[t]);
+        vec_store(to + q, sum);
+        if (q + LANES >= high)
+            return;
+    }
+}
+
+static void gather_winners(const struct cnn_pool *p, const struct steps *steps, const struct window_row *row, int rows, real *phases)
+{
+    for (long phase = 0; phase < steps->step; phase++) {
+        real *to = phases + phase * steps->room;
+        const long cells = steps->whole + (phase < steps->rest);
+        long ahead[GATHERED], low = 0, high = cells; /* between them all taps meet windows */
+        bits column[GATHERED];
+        int taps = 0;
+        struct shift t = steps->last;
+        for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t))
+            if (t.phase == phase) {
+                ahead[taps] = t.ahead, column[taps++] = (bits)k;
+                low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
+            }
+        if (high - low < LANES || taps > UNROLLED)
+            low = high = 0;
+        else
+            switch (taps) {
+            case 0: gather_vectors(row, rows, ahead, column, 0, low, high, to); break;
+            case 1: gather_vectors(row, rows, ahead, column, 1, low, high, to); break;
+            case 2: gather_vectors(row, rows, ahead, column, 2, low, high, to); break;
+            case 3: gather_vectors(row, rows, ahead, column, 3, low, high, to); break;
+            default: gather_vectors(row, rows, ahead, column, 4, low, high, to);
+            }
+        for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
+            real sum = 0;
+            for (int r = 0; r < rows; r++)
+                for (int i = 0; i < taps; i++) {
+                    const long w = q - ahead[i];
+                    if (w >= 0 && w < steps->windows && row[r].tap[w] == row[r].name + column[i])
+                        sum += row[r].dy[w];
+                }
+            to[q] = sum;
+        }
     }
 }
 
@@ -307,9 +368,13 @@ static void max_compare(void *context, long block, int worker)
         const real *dy = s->x + at.n * p->y[0] + at.c * p->y[1];
         const uint8_t *tap = s->won.tap + at.n * s->won.image + at.c * s->won.channel;
         real *dx = s->y + at.n * p->x[0] + at.c * p->x[1] + at.d * p->x[2] + at.h * p->x[3];
-        if (!pairs)
+        struct window_row rows[GATHERED];
+        const long reached = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1);
+        const int gathers = GATHERS && !pairs && reached <= GATHERED && p->window[2] <= GATHERED;
+        int count = 0;
+        if (!pairs && !gathers)
             memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
-        else if (d->low > d->high || h->low > h->high)
+        else if (pairs && (d->low > d->high || h->low > h->high))
             memset(dx, 0, (size_t)p->in[2] * sizeof(real));
         for (long i = d->low; i <= d->high; i++)
             for (long j = h->low; j <= h->high; j++) {
@@ -319,9 +384,13 @@ static void max_compare(void *context, long block, int worker)
                 const uint8_t *won = tap + (i * p->out[1] + j) * p->out[2];
                 if (pairs)
                     put_pairs(p, from, won, name, dx);
+                else if (gathers)
+                    rows[count++] = (struct window_row){from, won, name};
                 else
                     add_winners(p, &steps, from, won, name, phases);
             }
+        if (gathers)
+            gather_winners(p, &steps, rows, count, phases);
         if (!pairs)
             merge_phases(p, phases, steps.room, dx);
     }

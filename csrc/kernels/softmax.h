@@ -70,7 +70,7 @@ ALWAYS_INLINE vec tile_exponentials(const real *t, long n, vec shift, real *e)
 {
     vec sum = {0};
     for (long c = 0; c < n; c++) {
-        const vec v = vec_exp_negative(vec_load(t + c * LANES) - shift);
+        const vec v = vec_exp(vec_load(t + c * LANES) - shift);
         sum = sum + v;
         vec_store(e + c * LANES, v);
     }
@@ -103,13 +103,13 @@ ALWAYS_INLINE real row_exponentials(const real *x, long n, real shift, real *e)
     vec sum = {0};
     long i = 0;
     for (; i + LANES <= n; i += LANES) {
-        const vec v = vec_exp_negative(vec_load(x + i) - shift);
+        const vec v = vec_exp(vec_load(x + i) - shift);
         sum = sum + v;
         vec_store(e + i, v);
     }
     real rest = 0;
     if (i < n) {
-        const vec v = vec_exp_negative(vec_load_part(x + i, n - i) - shift);
+        const vec v = vec_exp(vec_load_part(x + i, n - i) - shift);
         vec_store_part(e + i, v, n - i);
         for (long j = 0; j < n - i; j++)
             rest += v[j];

@@ -1,6 +1,7 @@
 """What the benches measure: that both sides of a row compute the same, that turns are taken, that tables are printed. No test looks at a time."""
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ WORKLOADS = (
     + [("network", row) for row in SMALL_NETWORKS]
     + [("lenet", 1)]
 )
+if os.environ.get("CNNPY_TIER", "quick") == "quick":
+    WORKLOADS = WORKLOADS[::4]
 
 
 def name_of(workload):
