@@ -9,26 +9,29 @@
 
 enum { TOGETHER = 4 }; /* vectors of channels with sums of their own */
 
-/* How cells of an axis are reached: by taps t[0 .. count) in order, from outputs o, -1 outside. */
-struct reach {
-    long count, *tap, *out;
-};
-
 struct plan {
     const struct cnn_conv *p;
     const real *dy, *bias;
     real *dx, *packed, *zeros; /* packed[tap][room], the bias behind; zeros[room] */
-    struct reach *reach[3];    /* [cell] */
-    long taps, room;
+    struct phase *phase[3];    /* of an axis [cell modulo its stride] */
+    long taps, room, most;     /* taps of the window, that reach a cell at most */
     char *worker;
     size_t worker_bytes;
 };
 
+/* Taps that reach a cell, at most. */
+static long most_taps(const struct cnn_conv *p)
+{
+    long most = 1;
+    for (int a = 0; a < 3; a++)
+        most *= divide_up(p->window[a], p->stride[a] / greatest_divisor(p->stride[a], p->dilation[a]));
+    return most;
+}
+
 /* Where many taps reach a cell, neighbours share more than they differ: those are left to the convolutions of phase.h. */
 int FN(depthwise_strided_take)(const struct cnn_conv *p)
 {
-    const long taps = p->window[0] * p->window[1] * p->window[2], strides = p->stride[0] * p->stride[1] * p->stride[2];
-    return FN(is_depthwise)(p->groups, p->c, p->k) && p->x[1] == 1 && p->y[1] == 1 && strides > 1 && taps <= 4 * strides;
+    return FN(is_depthwise)(p->groups, p->c, p->k) && p->x[1] == 1 && p->y[1] == 1 && p->stride[0] * p->stride[1] * p->stride[2] > 1 && most_taps(p) <= 8;
 }
 
 static void *take(char *scratch, size_t *used, size_t bytes)
@@ -41,33 +44,21 @@ static void *take(char *scratch, size_t *used, size_t bytes)
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     size_t used = 0;
-    *s = (struct plan){.p = p, .taps = p->window[0] * p->window[1] * p->window[2], .room = round_up(p->c, LANES)};
+    *s = (struct plan){.p = p, .taps = p->window[0] * p->window[1] * p->window[2], .room = round_up(p->c, LANES), .most = most_taps(p)};
     s->packed = take(scratch, &used, (size_t)((s->taps + 1) * s->room) * sizeof(real));
     s->zeros = take(scratch, &used, (size_t)s->room * sizeof(real));
     for (int a = 0; a < 3; a++)
-        s->reach[a] = take(scratch, &used, (size_t)p->in[a] * (sizeof(struct reach) + 2 * (size_t)p->window[a] * sizeof(long)));
-    s->worker_bytes = ((size_t)s->taps * 2 * sizeof(real *) + 63) & ~(size_t)63;
+        s->phase[a] = take(scratch, &used, (size_t)min_long(p->stride[a], p->in[a]) * sizeof(struct phase));
+    s->worker_bytes = ((size_t)s->most * 2 * sizeof(real *) + 63) & ~(size_t)63;
     s->worker = take(scratch, &used, (size_t)workers * s->worker_bytes);
     return used;
 }
 
-static void find_reach(const struct plan *s)
+/* The output from which tap number t of a phase reaches the phase's cell number `place`, or -1. */
+ALWAYS_INLINE long output_at(const struct phase *f, long outputs, long place, long t)
 {
-    const struct cnn_conv *p = s->p;
-    for (int a = 0; a < 3; a++) {
-        long *numbers = (long *)(s->reach[a] + p->in[a]);
-        for (long i = 0; i < p->in[a]; i++) {
-            const struct phase f = find_phase(p, a, i % p->stride[a]);
-            struct reach *r = &s->reach[a][i];
-            *r = (struct reach){f.taps, numbers, numbers + p->window[a]};
-            numbers += 2 * p->window[a];
-            for (long t = 0; t < f.taps; t++) {
-                const long o = i / p->stride[a] + t * f.spread - f.before;
-                r->tap[t] = f.first_tap + t * f.tap_step;
-                r->out[t] = o >= 0 && o < p->out[a] ? o : -1;
-            }
-        }
-    }
+    const long o = place + t * f->spread - f->before;
+    return o >= 0 && o < outputs ? o : -1;
 }
 
 static void pack(const struct plan *s, const real *w)
@@ -108,19 +99,25 @@ static void compute_row(void *context, long row, int worker)
     const struct plan *s = context;
     const struct cnn_conv *p = s->p;
     const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0];
-    const struct reach *deep = &s->reach[0][d], *tall = &s->reach[1][h];
-    const real **from = (const real **)(s->worker + (size_t)worker * s->worker_bytes), **weight = from + s->taps;
+    const long plane = d / p->stride[0], line = h / p->stride[1];
+    const struct phase *deep = &s->phase[0][d % p->stride[0]], *tall = &s->phase[1][h % p->stride[1]];
+    const real **from = (const real **)(s->worker + (size_t)worker * s->worker_bytes), **weight = from + s->most;
     real *dx = s->dx + n * p->x[0] + d * p->x[2] + h * p->x[3];
     for (long i = 0; i < p->in[2]; i++, dx += p->x[4]) {
-        const struct reach *wide = &s->reach[2][i];
+        const long across = i / p->stride[2];
+        const struct phase *wide = &s->phase[2][i - across * p->stride[2]];
         long count = 0;
-        for (long a = 0; a < deep->count; a++)
-            for (long b = 0; b < tall->count; b++)
-                for (long c = 0; c < wide->count; c++) {
-                    const int inside = deep->out[a] >= 0 && tall->out[b] >= 0 && wide->out[c] >= 0;
-                    from[count] = inside ? s->dy + n * p->y[0] + deep->out[a] * p->y[2] + tall->out[b] * p->y[3] + wide->out[c] * p->y[4] : s->zeros;
-                    weight[count++] = s->packed + ((deep->tap[a] * p->window[1] + tall->tap[b]) * p->window[2] + wide->tap[c]) * s->room;
+        for (long a = 0; a < deep->taps; a++)
+            for (long b = 0; b < tall->taps; b++) {
+                const long od = output_at(deep, p->out[0], plane, a), oh = output_at(tall, p->out[1], line, b);
+                const real *row = od < 0 || oh < 0 ? NULL : s->dy + n * p->y[0] + od * p->y[2] + oh * p->y[3];
+                const long tap = ((deep->first_tap + a * deep->tap_step) * p->window[1] + tall->first_tap + b * tall->tap_step) * p->window[2];
+                for (long r = 0; r < wide->taps; r++) {
+                    const long o = output_at(wide, p->out[2], across, r);
+                    from[count] = row && o >= 0 ? row + o * p->y[4] : s->zeros;
+                    weight[count++] = s->packed + (tap + wide->first_tap + r * wide->tap_step) * s->room;
                 }
+            }
         long c = 0;
         for (; c + TOGETHER * LANES <= p->c; c += TOGETHER * LANES)
             compute_vectors(s, from, weight, count, c, TOGETHER, LANES, dx);
@@ -140,7 +137,9 @@ void FN(depthwise_strided)(const struct cnn_conv *p, const real *dy, const real 
     struct plan s;
     make_plan(&s, p, run->workers, run->scratch);
     s.dy = dy, s.bias = bias, s.dx = dx;
-    find_reach(&s);
+    for (int a = 0; a < 3; a++)
+        for (long first = 0; first < min_long(p->stride[a], p->in[a]); first++)
+            s.phase[a][first] = find_phase(p, a, first);
     pack(&s, w);
     const long rows = p->n * p->in[0] * p->in[1];
     cnn_parallel_for(run, rows, (double)(rows * p->in[2]) * (double)p->c / 10, compute_row, &s);
