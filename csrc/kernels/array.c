@@ -61,13 +61,40 @@ static void simplify(struct copy *s, const struct cnn_array *p)
             s->across = a;
 }
 
+/* The last axis times the one of x's runs where one of them is as short as a factor of pixel_shuffle: rows shuffled into each other, or apart.
+ * Returns how much of the longer axis is done. */
+ALWAYS_INLINE long copy_pairs(const struct copy *s, const real *x, real *y, long rows)
+{
+#if CNN_HAS_TRANSPOSE
+    const long columns = s->shape[s->rank - 1], xc = s->xs[s->rank - 1], yr = s->ys[s->across], yc = s->ys[s->rank - 1];
+    long done = 0;
+    if (columns == 2 && yc == 1 && yr == 2) {
+        for (; done + LANES <= rows; done += LANES) {
+            const vec a = vec_load(x + done), b = vec_load(x + xc + done);
+            vec_store(y + 2 * done, __builtin_shufflevector(a, b, LOWER_INDICES));
+            vec_store(y + 2 * done + LANES, __builtin_shufflevector(a, b, UPPER_INDICES));
+        }
+        return done;
+    }
+    if (rows == 2 && yc == 1 && (xc == 2 || xc == 4)) {
+        for (; done + LANES <= columns; done += LANES)
+            for (int i = 0; i < 2; i++)
+                vec_store(y + i * yr + done, xc == 2 ? vec_load_apart(x + i + 2 * done, 2) : vec_load_apart(x + i + 4 * done, 4));
+        return done;
+    }
+#endif
+    (void)s, (void)x, (void)y, (void)rows;
+    return 0;
+}
+
 /* The last axis times the one of x's runs: squares of LANES x LANES, LANES of them beside each other so that lines of both are used up. */
 static void copy_square(const struct copy *s, const real *x, real *y, long rows)
 {
     const int along = s->rank - 1;
     const long columns = s->shape[along], xc = s->xs[along], yr = s->ys[s->across], yc = s->ys[along];
-    const long squares = yc == 1 ? columns / LANES * LANES : 0;
-    long r = 0;
+    const long squares = yc == 1 ? columns / LANES * LANES : 0, pairs = copy_pairs(s, x, y, rows);
+    const long done = rows == 2 ? pairs : 0; /* columns of every row */
+    long r = rows == 2 ? 0 : pairs;
     for (; r + LANES <= rows; r += LANES) {
         for (long c = 0; c < squares; c += LANES) {
             vec v[LANES];
@@ -82,7 +109,7 @@ static void copy_square(const struct copy *s, const real *x, real *y, long rows)
                 y[(r + i) * yr + c * yc] = x[r + i + c * xc];
     }
     for (; r < rows; r++)
-        for (long c = 0; c < columns; c++)
+        for (long c = done; c < columns; c++)
             y[r * yr + c * yc] = x[r + c * xc];
 }
 

@@ -13,6 +13,7 @@ struct pad {
     real *to;
     const long *source; /* of every padded cell of a row: the image cell that it shows, or -1. NULL where cells of a row do not lie side by side */
     long front, inside; /* the cells of a padded row that show themselves */
+    const long *begin[2], *shown[2]; /* of gradients: the padded planes and rows that show cell i, shown[begin[i]] to shown[begin[i + 1]] */
 };
 
 static void copy_reals(const real *from, long n, real *to)
@@ -223,25 +224,35 @@ static void fold_row(const struct cnn_pad *p, const real *from, int add, real *t
     }
 }
 
-/* Padded cells of axis a that show image cell `cell`: itself first, then its copies in order. *next starts at -1; returns 0 at the end. */
-static int next_copy(const struct cnn_pad *p, int a, long cell, long *next)
+/* Padded cells of an axis that show an image cell: itself first, then its copies in order. */
+static size_t shown_bytes(const struct cnn_pad *p) { return (size_t)(p->in[0] + p->in[1] + 2 + max_long(0, p->padded[0]) + max_long(0, p->padded[1])) * sizeof(long); }
+
+static void list_shown(struct pad *s, long *room)
 {
-    const long itself = cell + p->before[a], exists = itself >= 0 && itself < p->padded[a];
-    if (*next < 0 && exists) {
-        *next = itself;
-        return 1;
-    }
-    long i = *next < 0 || *next == itself ? 0 : *next + 1; /* behind itself, the copies begin */
-    const long front = max_long(0, p->before[a]), end = front + p->in[a] - max_long(0, -p->before[a]);
-    for (; i < p->padded[a] && p->mode != CNN_ZEROS; i++) {
-        if (i == front)
-            i = max_long(front, end); /* the image's own cells show only themselves */
-        if (i < p->padded[a] && i != itself && cnn_source(p->mode, i - p->before[a], p->in[a]) == cell) {
-            *next = i;
-            return 1;
+    const struct cnn_pad *p = s->p;
+    for (int a = 0; a < 2; a++) {
+        const long in = p->in[a], padded = max_long(0, p->padded[a]);
+        long *begin = room, *shown = room + in + 1;
+        memset(begin, 0, (size_t)(in + 1) * sizeof(long));
+        for (long i = 0; i < padded; i++) {
+            const long cell = cnn_source(p->mode, i - p->before[a], in);
+            if (cell >= 0)
+                begin[cell + 1]++;
         }
+        for (long cell = 0; cell < in; cell++)
+            begin[cell + 1] += begin[cell];
+        for (long itself = 1; itself >= 0; itself--) /* then begin[cell] is where its next one goes */
+            for (long i = 0; i < padded; i++) {
+                const long cell = cnn_source(p->mode, i - p->before[a], in);
+                if (cell >= 0 && (cell == i - p->before[a]) == itself)
+                    shown[begin[cell]++] = i;
+            }
+        for (long cell = in; cell > 0; cell--)
+            begin[cell] = begin[cell - 1];
+        begin[0] = 0;
+        s->begin[a] = begin, s->shown[a] = shown;
+        room = shown + padded;
     }
-    return 0;
 }
 
 static void fold_image_row(void *context, long row, int worker)
@@ -252,12 +263,14 @@ static void fold_image_row(void *context, long row, int worker)
     const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0];
     real *to = s->to + n * p->image[0] + d * p->image[2] + h * p->image[3];
     int add = 0;
-    for (long i = -1; next_copy(p, 0, d, &i);)
-        for (long j = -1; next_copy(p, 1, h, &j); add = 1)
+    for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
+        for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++, add = 1) {
+            const real *from = s->from + n * p->form[0] + s->shown[0][i] * p->form[2] + s->shown[1][j] * p->form[3];
             if (s->source)
-                fold_single(s, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], add, to);
+                fold_single(s, from, add, to);
             else
-                fold_row(p, s->from + n * p->form[0] + i * p->form[2] + j * p->form[3], add, to);
+                fold_row(p, from, add, to);
+        }
     if (!add)
         fill_image(p, p->in[2], to);
 }
@@ -265,12 +278,13 @@ static void fold_image_row(void *context, long row, int worker)
 size_t FN(pad_backward_scratch)(const void *problem, int workers)
 {
     (void)workers;
-    return scratch_of(problem);
+    return scratch_of(problem) + shown_bytes(problem);
 }
 
 void FN(pad_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
     struct pad s = start(&p, array[0], array[1], run->scratch);
+    list_shown(&s, (long *)(run->scratch + scratch_of(problem)));
     cnn_parallel_for(run, s.p->n * s.p->in[0] * s.p->in[1], 2 * work_of(s.p), fold_image_row, &s);
 }

@@ -38,7 +38,7 @@ ALWAYS_INLINE void inside(const struct cnn_pool *p, long *low, long *high)
         *high = *low;
 }
 
-/* What is the same for every row at one place of planes and rows: the taps inside, the divisor, and for gradients the windows. */
+/* What is the same for every row at one place of planes, rows or columns: the taps inside, the divisor, and for gradients the windows. */
 struct line {
     struct range taps;
     long cells, low, high;
@@ -52,6 +52,7 @@ struct rows {
     const long *named; /* the window whose cells taps number: an adaptive pool's are numbered in its longest */
     long low, high, many; /* columns whose windows lie inside; rows of a block */
     const struct line *lines[2];
+    const struct line *columns; /* of forward passes */
     char *scratch; /* of the workers */
     size_t worker_bytes;
 };
@@ -59,14 +60,14 @@ struct rows {
 ALWAYS_INLINE long row_count(const struct cnn_pool *p, const long cells[3]) { return p->n * p->c * cells[0] * cells[1]; }
 ALWAYS_INLINE size_t bytes_of(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 ALWAYS_INLINE size_t reals_bytes(long reals) { return bytes_of((size_t)reals * sizeof(real)); }
-ALWAYS_INLINE size_t lines_bytes(const long cells[3]) { return bytes_of((size_t)(cells[0] + cells[1]) * sizeof(struct line)); }
+ALWAYS_INLINE size_t lines_bytes(const long cells[3]) { return bytes_of((size_t)(cells[0] + cells[1] + cells[2]) * sizeof(struct line)); }
 
 ALWAYS_INLINE struct rows start_rows(const struct cnn_pool *p, const long cells[3], int gradient, const real *x, real *y, char *scratch, size_t worker_bytes)
 {
     struct rows s = {.p = p, .x = x, .y = y, .scratch = scratch + lines_bytes(cells), .worker_bytes = worker_bytes};
     struct line *line = (struct line *)scratch;
-    for (int a = 0; a < 2; a++) {
-        s.lines[a] = line;
+    for (int a = 0; a < (gradient ? 2 : 3); a++) {
+        *(a < 2 ? &s.lines[a] : &s.columns) = line;
         for (long i = 0; i < cells[a]; i++, line++) {
             *line = (struct line){0};
             if (gradient)
@@ -152,6 +153,72 @@ ALWAYS_INLINE mask lanes_from(long first)
     for (int i = 0; i < LANES; i++)
         number[i] = i;
     return number >= (mask){0} + (bits)first;
+}
+
+ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
+{
+    return (vec)((taps_load(tap) == (mask){0} + name) & (mask)vec_load(dy));
+}
+
+/* Few rows of windows and few taps: each cell's shares are added in registers, row by row and from the last tap to the first. What was just stored, read
+ * again from one cell on, would wait until it had left the processor. A window's share is dy, for maxima (tap) at the cell that won alone. */
+enum { GATHERED = 8, UNROLLED = 4 };
+struct window_row {
+    const real *dy;
+    const uint8_t *tap;
+    bits name;
+};
+
+ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const int named, const long *ahead, const bits *column, const int taps, long low, long high, real *to)
+{
+    for (long q = low;; q = min_long(q + LANES, high - LANES)) {
+        vec sum = {0};
+        for (int r = 0; r < rows; r++)
+            UNROLL for (int t = 0; t < taps; t++) {
+                const real *dy = row[r].dy + q - ahead[t];
+                sum = sum + (named ? share_of(dy, row[r].tap + q - ahead[t], row[r].name + column[t]) : vec_load(dy));
+            }
+        vec_store(to + q, sum);
+        if (q + LANES >= high)
+            return;
+    }
+}
+
+ALWAYS_INLINE void gather_rows(const struct cnn_pool *p, const struct steps *steps, const struct window_row *row, int rows, const int named, real *phases)
+{
+    for (long phase = 0; phase < steps->step; phase++) {
+        real *to = phases + phase * steps->room;
+        const long cells = steps->whole + (phase < steps->rest);
+        long ahead[GATHERED], low = 0, high = cells; /* between them all taps meet windows */
+        bits column[GATHERED];
+        int taps = 0;
+        struct shift t = steps->last;
+        for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t))
+            if (t.phase == phase) {
+                ahead[taps] = t.ahead, column[taps++] = (bits)k;
+                low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
+            }
+        if (high - low < LANES || taps > UNROLLED)
+            low = high = 0;
+        else
+            switch (taps) {
+            case 0: gather_vectors(row, rows, named, ahead, column, 0, low, high, to); break;
+            case 1: gather_vectors(row, rows, named, ahead, column, 1, low, high, to); break;
+            case 2: gather_vectors(row, rows, named, ahead, column, 2, low, high, to); break;
+            case 3: gather_vectors(row, rows, named, ahead, column, 3, low, high, to); break;
+            default: gather_vectors(row, rows, named, ahead, column, 4, low, high, to);
+            }
+        for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
+            real sum = 0;
+            for (int r = 0; r < rows; r++)
+                for (int i = 0; i < taps; i++) {
+                    const long w = q - ahead[i];
+                    if (w >= 0 && w < steps->windows && (!named || row[r].tap[w] == row[r].name + column[i]))
+                        sum += row[r].dy[w];
+                }
+            to[q] = sum;
+        }
+    }
 }
 
 /* The rows of the phases to a row of dx. */

@@ -83,11 +83,11 @@ static void average_rows(void *context, long block, int worker)
                 w = high;
             if (w == p->out[2])
                 break;
-            const struct range r2 = taps_inside(p, 2, w);
+            const struct line *column = &s->columns[w];
             real sum = 0;
-            for (long k = r2.begin; k < r2.end; k++)
-                sum += sums[r2.first + k];
-            y[w] = sum / (real)(cells * divisor(p, 2, w));
+            for (long k = column->taps.begin; k < column->taps.end; k++)
+                sum += sums[column->taps.first + k];
+            y[w] = sum / (real)(cells * column->cells);
         }
     }
 }
@@ -104,12 +104,12 @@ static void average_rows_forward(const struct cnn_pool *problem, const real *x, 
  * phase of the stride follow each other in the row of that phase, so that a tap's shares are added as they lie. Rows that the same
  * windows reach are alike. */
 struct return_room {
-    size_t shares, phase, worker;
+    size_t shares, phase, worker; /* a row of shares, GATHERED of them at most */
 };
 static struct return_room return_room(const struct cnn_pool *p)
 {
     struct return_room room = {.shares = reals_bytes(round_up(p->out[2], LANES) + LANES), .phase = (size_t)phase_room(p) * sizeof(real)};
-    room.worker = room.shares + (apart(p) && p->stride[2] > 2 ? 0 : (size_t)p->stride[2] * room.phase);
+    room.worker = GATHERED * room.shares + (apart(p) && p->stride[2] > 2 ? 0 : (size_t)p->stride[2] * room.phase);
     return room;
 }
 
@@ -121,10 +121,13 @@ static size_t average_return_scratch(const struct cnn_pool *problem, int workers
 
 static void find_shares(const struct cnn_pool *p, const real *dy, real cells, const real *parts, real *shares)
 {
-    long w = 0;
-    for (; w + LANES <= p->out[2]; w += LANES)
+    const long n = p->out[2];
+    for (long w = 0; n >= LANES; w = min_long(w + LANES, n - LANES)) {
         vec_store(shares + w, vec_load(dy + w) / (vec_fill(cells) * vec_load(parts + w)));
-    for (; w < p->out[2]; w++)
+        if (w + LANES >= n)
+            return;
+    }
+    for (long w = 0; w < n; w++)
         shares[w] = dy[w] / (cells * parts[w]);
 }
 
@@ -164,11 +167,12 @@ static void average_return(void *context, long block, int worker)
     const struct cnn_pool *p = s->p;
     const struct return_room room = return_room(p);
     const real *parts = (const real *)s->scratch; /* of the divisor, a column each */
-    real *shares = (real *)(s->scratch + reals_bytes(p->out[2]) + (size_t)worker * room.worker), *phases = (real *)((char *)shares + room.shares);
+    real *shares = (real *)(s->scratch + reals_bytes(p->out[2]) + (size_t)worker * room.worker), *phases = (real *)((char *)shares + GATHERED * room.shares);
     const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->in)), step = p->stride[2];
     const int far = apart(p) && step > 2;
     const struct steps steps = find_steps(p);
     const real *last = NULL; /* the row before, where the same windows reach it */
+    const real *found[GATHERED] = {NULL}; /* the rows of dy whose shares are kept: the next row of dx reads most of them again */
     struct place at = place_of_row(p, p->in, first_row);
     for (long row = first_row; row < end; row++, next_row(p, p->in, &at)) {
         const struct line *d = &s->lines[0][at.d], *h = &s->lines[1][at.h];
@@ -187,12 +191,26 @@ static void average_return(void *context, long block, int worker)
             put_shares(p, any ? shares : NULL, dx);
             continue;
         }
-        memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
+        struct window_row rows[GATHERED];
+        const int gathers = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1) <= GATHERED && p->window[2] <= GATHERED;
+        int count = 0;
+        if (!gathers)
+            memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
         for (long i = d->low; i <= d->high; i++)
             for (long j = h->low; j <= h->high; j++) {
-                find_shares(p, dy + i * p->y[2] + j * p->y[3], (real)(divisor(p, 0, i) * divisor(p, 1, j)), parts, shares);
-                add_shares(p, &steps, shares, phases);
+                const real *from = dy + i * p->y[2] + j * p->y[3];
+                const long slot = !gathers ? 0 : d->low == d->high ? j % GATHERED : count;
+                real *to = (real *)((char *)shares + (size_t)slot * room.shares);
+                if (found[slot] != from || !gathers)
+                    find_shares(p, from, (real)(divisor(p, 0, i) * divisor(p, 1, j)), parts, to);
+                found[slot] = from;
+                if (gathers)
+                    rows[count++] = (struct window_row){.dy = to};
+                else
+                    add_shares(p, &steps, to, phases);
             }
+        if (gathers)
+            gather_rows(p, &steps, rows, count, 0, phases);
         merge_phases(p, phases, steps.room, dx);
     }
 }

@@ -156,7 +156,7 @@ static void max_rows(void *context, long block, int worker)
                 w = high;
             if (w == p->out[2])
                 break;
-            r[2] = taps_inside(p, 2, w);
+            r[2] = s->columns[w].taps;
             max_cell(s, r, plane, y, to, w);
         }
     }
@@ -195,7 +195,7 @@ static void return_taps(const struct rows *s, const struct range r[2], const lon
                 first[w * step + at[t]] += dy[w];
             continue;
         }
-        const struct range r2 = taps_inside(p, 2, w);
+        const struct range r2 = s->columns[w].taps;
         const long i = t / s->named[2] / s->named[1], j = t / s->named[2] % s->named[1], k = t % s->named[2];
         if (i >= r[0].begin && i < r[0].end && j >= r[1].begin && j < r[1].end && k >= r2.begin && k < r2.end)
             first[w * step + at[t]] += dy[w];
@@ -249,10 +249,11 @@ static int compares(const struct rows *s)
     return p->stride[2] <= 2 && reach <= 4;
 }
 
-ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
-{
-    return (vec)((taps_load(tap) == (mask){0} + name) & (mask)vec_load(dy));
-}
+#ifdef __AVX2__
+enum { GATHERS = 1 };
+#else
+enum { GATHERS = 0 }; /* taps are widened lane by lane: each once is enough */
+#endif
 
 static void add_winners(const struct cnn_pool *p, const struct steps *steps, const real *dy, const uint8_t *tap, bits name, real *phases)
 {
@@ -270,70 +271,6 @@ static void add_winners(const struct cnn_pool *p, const struct steps *steps, con
         }
         for (; w < t.end; w++)
             to[w] += tap[w] == name + k ? dy[w] : 0;
-    }
-}
-
-/* Few rows of windows and few taps: each cell's shares are added in registers, in the order of add_winners. What was just stored, read again from one
- * cell on, would wait until it had left the processor. */
-#ifdef __AVX2__
-enum { GATHERS = 1 };
-#else
-enum { GATHERS = 0 }; /* taps are widened lane by lane: each once is enough */
-#endif
-enum { GATHERED = 8, UNROLLED = 4 };
-struct window_row {
-    const real *dy;
-    const uint8_t *tap;
-    bits name;
-};
-
-ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const long *ahead, const bits *column, const int taps, long low, long high, real *to)
-{
-    for (long q = low;; q = min_long(q + LANES, high - LANES)) {
-        vec sum = {0};
-        for (int r = 0; r < rows; r++)
-            UNROLL for (int t = 0; t < taps; t++)
-                sum = sum + share_of(row[r].dy + q - ahead[t], row[r].tap + q - ahead[t], row[r].name + column[t]);
-        vec_store(to + q, sum);
-        if (q + LANES >= high)
-            return;
-    }
-}
-
-static void gather_winners(const struct cnn_pool *p, const struct steps *steps, const struct window_row *row, int rows, real *phases)
-{
-    for (long phase = 0; phase < steps->step; phase++) {
-        real *to = phases + phase * steps->room;
-        const long cells = steps->whole + (phase < steps->rest);
-        long ahead[GATHERED], low = 0, high = cells; /* between them all taps meet windows */
-        bits column[GATHERED];
-        int taps = 0;
-        struct shift t = steps->last;
-        for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t))
-            if (t.phase == phase) {
-                ahead[taps] = t.ahead, column[taps++] = (bits)k;
-                low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
-            }
-        if (high - low < LANES || taps > UNROLLED)
-            low = high = 0;
-        else
-            switch (taps) {
-            case 0: gather_vectors(row, rows, ahead, column, 0, low, high, to); break;
-            case 1: gather_vectors(row, rows, ahead, column, 1, low, high, to); break;
-            case 2: gather_vectors(row, rows, ahead, column, 2, low, high, to); break;
-            case 3: gather_vectors(row, rows, ahead, column, 3, low, high, to); break;
-            default: gather_vectors(row, rows, ahead, column, 4, low, high, to);
-            }
-        for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
-            real sum = 0;
-            for (int r = 0; r < rows; r++)
-                for (int i = 0; i < taps; i++) {
-                    const long w = q - ahead[i];
-                    if (w >= 0 && w < steps->windows && row[r].tap[w] == row[r].name + column[i])
-                        sum += row[r].dy[w];
-                }
-            to[q] = sum;
-        }
     }
 }
 
@@ -390,7 +327,7 @@ static void max_compare(void *context, long block, int worker)
                     add_winners(p, &steps, from, won, name, phases);
             }
         if (gathers)
-            gather_winners(p, &steps, rows, count, phases);
+            gather_rows(p, &steps, rows, count, 1, phases);
         if (!pairs)
             merge_phases(p, phases, steps.room, dx);
     }

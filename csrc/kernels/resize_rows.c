@@ -163,18 +163,36 @@ struct weighted {
     real weight[MOST_ROWS];
 };
 
+ALWAYS_INLINE vec sum_of(const struct weighted *r, const int count, long i)
+{
+    vec sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + i);
+    for (int k = 1; k < count; k++)
+        sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + i), sum);
+    return sum;
+}
+
+/* The last vector begins early. */
+ALWAYS_INLINE void sum_vectors(const struct weighted *r, const int count, long n, real *to)
+{
+    for (long i = 0;; i = min_long(i + LANES, n - LANES)) {
+        vec_store(to + i, sum_of(r, count, i));
+        if (i + LANES >= n)
+            return;
+    }
+}
+
 static void sum_weighted(const struct weighted *r, long n, int add, real *to)
 {
-    long i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        vec sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + i);
-        if (add)
-            sum = vec_load(to + i) + sum;
-        for (int k = 1; k < r->count; k++)
-            sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + i), sum);
-        vec_store(to + i, sum);
+    if (!add && n >= LANES) {
+        if (r->count == 2)
+            sum_vectors(r, 2, n, to);
+        else if (r->count == 4)
+            sum_vectors(r, 4, n, to);
+        else
+            sum_vectors(r, r->count, n, to);
+        return;
     }
-    for (; i < n; i++) {
+    for (long i = 0; i < n; i++) {
         real sum = add ? to[i] + r->weight[0] * r->row[0][i] : r->weight[0] * r->row[0][i];
         for (int k = 1; k < r->count; k++)
             sum += r->weight[k] * r->row[k][i];
@@ -182,37 +200,53 @@ static void sum_weighted(const struct weighted *r, long n, int add, real *to)
     }
 }
 
-static void forward_row(void *context, long row, int worker)
+/* Rows of a plane [c][d] of results that are one block: enough of them to keep finding the plane cheap. */
+enum { BLOCK_ROWS = 16 };
+static long blocks_of(const struct cnn_resize *p, const long cells[3]) { return p->n * p->c * cells[0] * divide_up(cells[1], BLOCK_ROWS); }
+
+struct plane {
+    long n, c, d, first, end;
+};
+static struct plane plane_of(const struct cnn_resize *p, const long cells[3], long block)
+{
+    const long parts = divide_up(cells[1], BLOCK_ROWS), plane = block / parts, image = plane / cells[0], first = block % parts * BLOCK_ROWS;
+    return (struct plane){image / p->c, image % p->c, plane % cells[0], first, min_long(first + BLOCK_ROWS, cells[1])};
+}
+
+static void forward_rows(void *context, long block, int worker)
 {
     const struct rows *s = context;
     const struct cnn_resize *p = s->p;
-    const long h = row % p->out[1], d = row / p->out[1] % p->out[0], c = row / p->out[1] / p->out[0] % p->c, n = row / p->out[1] / p->out[0] / p->c;
-    const struct taps *td = &s->table[0][d], *th = &s->table[1][h];
-    const real *x = s->from + n * p->x[0] + c * p->x[1], *rows = x + td->cell[0] * p->x[2] + th->cell[0] * p->x[3];
-    real *y = s->to + n * p->y[0] + c * p->y[1] + d * p->y[2] + h * p->y[3];
+    const struct plane at = plane_of(p, p->out, block);
+    const struct taps *td = &s->table[0][at.d];
+    const real *x = s->from + at.n * p->x[0] + at.c * p->x[1];
+    real *y = s->to + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2], *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes);
     const int count = s->count[2], deep = s->count[0], tall = s->count[1];
-    if (deep * tall > 1) {
-        real *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes);
-        struct weighted r;
-        r.count = 0;
-        for (int i = 0; i < deep; i++)
-            for (int j = 0; j < tall; j++, r.count++)
-                r.row[r.count] = x + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[r.count] = td->weight[i] * th->weight[j];
-        sum_weighted(&r, p->in[2], 0, sums);
-        rows = sums;
+    for (long h = at.first; h < at.end; h++) {
+        const struct taps *th = &s->table[1][h];
+        const real *rows = x + td->cell[0] * p->x[2] + th->cell[0] * p->x[3];
+        if (deep * tall > 1) {
+            struct weighted r;
+            r.count = 0;
+            for (int i = 0; i < deep; i++)
+                for (int j = 0; j < tall; j++, r.count++)
+                    r.row[r.count] = x + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[r.count] = td->weight[i] * th->weight[j];
+            sum_weighted(&r, p->in[2], 0, sums);
+            rows = sums;
+        }
+        if (count == 1)
+            double_row(s, rows, 1, y + h * p->y[3]);
+        else if (count == 2)
+            double_row(s, rows, 2, y + h * p->y[3]);
+        else
+            double_row(s, rows, 4, y + h * p->y[3]);
     }
-    if (count == 1)
-        double_row(s, rows, 1, y);
-    else if (count == 2)
-        double_row(s, rows, 2, y);
-    else
-        double_row(s, rows, 4, y);
 }
 
 void FN(resize_rows_forward)(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run)
 {
     struct rows s = start(p, x, y, run);
-    cnn_parallel_for(run, p->n * p->c * p->out[0] * p->out[1], work_of(p), forward_row, &s);
+    cnn_parallel_for(run, blocks_of(p, p->out), work_of(p), forward_rows, &s);
 }
 
 static void halve_cells(const struct rows *s, const real *sums, long begin, long end, real *dx)
@@ -269,44 +303,46 @@ ALWAYS_INLINE void halve_row(const struct rows *s, const real *sums, const int c
     halve_cells(s, sums, high, in, dx);
 }
 
-static void backward_row(void *context, long row, int worker)
+static void backward_rows(void *context, long block, int worker)
 {
     const struct rows *s = context;
     const struct cnn_resize *p = s->p;
-    const long h = row % p->in[1], d = row / p->in[1] % p->in[0], c = row / p->in[1] / p->in[0] % p->c, n = row / p->in[1] / p->in[0] / p->c;
+    const struct plane at = plane_of(p, p->in, block);
     real *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes), *halves = sums + s->room;
-    const real *dy = s->from + n * p->y[0] + c * p->y[1];
-    real *dx = s->to + n * p->x[0] + c * p->x[1] + d * p->x[2] + h * p->x[3];
-    int add = 0;
-    struct weighted r;
-    r.count = 0;
-    for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
-        for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++) {
-            const struct reader *a = &s->readers[0][i], *b = &s->readers[1][j];
-            if (r.count == MOST_ROWS) {
-                sum_weighted(&r, p->out[2], add, sums);
-                r.count = 0, add = 1;
+    const real *dy = s->from + at.n * p->y[0] + at.c * p->y[1];
+    for (long h = at.first; h < at.end; h++) {
+        real *dx = s->to + at.n * p->x[0] + at.c * p->x[1] + at.d * p->x[2] + h * p->x[3];
+        int add = 0;
+        struct weighted r;
+        r.count = 0;
+        for (long i = s->begin[0][at.d]; i < s->begin[0][at.d + 1]; i++)
+            for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++) {
+                const struct reader *a = &s->readers[0][i], *b = &s->readers[1][j];
+                if (r.count == MOST_ROWS) {
+                    sum_weighted(&r, p->out[2], add, sums);
+                    r.count = 0, add = 1;
+                }
+                r.row[r.count] = dy + a->cell * p->y[2] + b->cell * p->y[3], r.weight[r.count++] = a->weight * b->weight;
             }
-            r.row[r.count] = dy + a->cell * p->y[2] + b->cell * p->y[3], r.weight[r.count++] = a->weight * b->weight;
+        if (r.count) {
+            sum_weighted(&r, p->out[2], add, sums);
+            add = 1;
         }
-    if (r.count) {
-        sum_weighted(&r, p->out[2], add, sums);
-        add = 1;
+        const int count = s->count[2];
+        if (!add)
+            memset(dx, 0, (size_t)p->in[2] * sizeof(real));
+        else if (count == 1)
+            halve_row(s, sums, 1, halves, dx);
+        else if (count == 2)
+            halve_row(s, sums, 2, halves, dx);
+        else
+            halve_row(s, sums, 4, halves, dx);
     }
-    const int count = s->count[2];
-    if (!add)
-        memset(dx, 0, (size_t)p->in[2] * sizeof(real));
-    else if (count == 1)
-        halve_row(s, sums, 1, halves, dx);
-    else if (count == 2)
-        halve_row(s, sums, 2, halves, dx);
-    else
-        halve_row(s, sums, 4, halves, dx);
 }
 
 void FN(resize_rows_backward)(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run)
 {
     struct rows s = start(p, dy, dx, run);
     list_readers(&s);
-    cnn_parallel_for(run, p->n * p->c * p->in[0] * p->in[1], work_of(p), backward_row, &s);
+    cnn_parallel_for(run, blocks_of(p, p->in), work_of(p), backward_rows, &s);
 }

@@ -74,6 +74,8 @@ ALWAYS_INLINE vec vec_load_apart(const real *p, const long step)
 #if CNN_HAS_TRANSPOSE
     if (step == 2)
         return even_odd(vec_load(p), vec_load(p + LANES - 1));
+    if (step == 4)
+        return even_odd(even_odd(vec_load(p), vec_load(p + LANES - 1)), even_odd(vec_load(p + 2 * LANES - 2), vec_load(p + 3 * LANES - 3)));
 #endif
     vec v;
     UNROLL for (int i = 0; i < LANES; i++)

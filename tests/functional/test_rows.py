@@ -133,7 +133,9 @@ def test_adaptive_pools(dtype):
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular", "symmetric"])
 def test_padding(mode, dtype):
     rng = np.random.default_rng(3)
-    for width, pads in itertools.product((4, 9, 33), (((1, 2), (3, 2)), ((0, 1), (-2, 3)), ((2, 0), (0, 0)), ((-1, 0), (2, -3)))):
+    for width, pads in itertools.product(
+        (4, 9, 33), (((1, 2), (3, 2)), ((0, 1), (-2, 3)), ((2, 0), (0, 0)), ((-1, 0), (2, -3)), ((4, 4), (3, 3)))
+    ):
         x = whole(rng, (2, 3, 5, width), dtype)
         y, other = both(lambda a: F.pad(a, pads, mode=mode), x)  # noqa: B023
         np.testing.assert_array_equal(y, other)
@@ -147,7 +149,7 @@ def test_padding(mode, dtype):
 )
 def test_doubling(options, dtype):
     rng, close = np.random.default_rng(4), 1e-5 if dtype == np.float32 else 1e-13
-    for width, height in itertools.product((5, 12, 13, 29, 40), (1, 4)):
+    for width, height in itertools.product((5, 12, 13, 29, 40), (1, 4, 23)):
         x = rng.standard_normal((2, 3, height, width)).astype(dtype)
         for factor in (2.0, (3.0, 2.0), (1.0, 2.0)):
             y, other = both(lambda a: F.interpolate(a, scale_factor=factor, **options), x)  # noqa: B023
@@ -155,6 +157,30 @@ def test_doubling(options, dtype):
             dy = rng.standard_normal(y.shape).astype(dtype)
             a, b = both(lambda g, v: F.interpolate_backward(g, v, scale_factor=factor, **options).x, dy, x)  # noqa: B023
             np.testing.assert_allclose(a, b, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_pixel_shuffle(factor, dtype):
+    rng = np.random.default_rng(7)
+    for width, channels in itertools.product((1, 7, 16, 33), (1, 5, 16, 19)):
+        x = whole(rng, (2, channels * factor**2, 3, width), dtype)
+        want = x.reshape(2, channels, factor, factor, 3, width).transpose(0, 1, 4, 2, 5, 3).reshape(2, channels, 3 * factor, width * factor)
+        for order in (np.ascontiguousarray, F.channels_last):
+            np.testing.assert_array_equal(F.pixel_shuffle(order(x), factor), want)
+            np.testing.assert_array_equal(F.pixel_unshuffle(order(want), factor), x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_averages_of_volumes_share_their_rows(dtype):
+    rng = np.random.default_rng(8)
+    for width, options in itertools.product(
+        (16, 37), ({"kernel_size": 3, "stride": 1, "padding": 1}, {"kernel_size": (2, 3, 3), "stride": 1})
+    ):
+        x = whole(rng, (2, 3, 5, 11, width), dtype)
+        dy = whole(rng, F.avg_pool3d(x, **options).shape, dtype) * 54  # divided without a rest by each count of cells
+        a, b = both(lambda g, v: F.avg_pool3d_backward(g, v, **options).x, dy, x)  # noqa: B023
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
