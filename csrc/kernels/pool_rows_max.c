@@ -209,10 +209,15 @@ static void max_return(void *context, long block, int worker)
     const struct cnn_pool *p = s->p;
     const long cells = p->in[0] * p->in[1] * p->in[2];
     long at[ALL_TAPS];
-    for (long t = 0; s->won.tap && t < ALL_TAPS; t++) {
-        const long i = t / s->named[2] / s->named[1], j = t / s->named[2] % s->named[1], k = t % s->named[2];
-        at[t] = i < p->window[0] && j < p->window[1] && k < p->window[2] ? (i * p->dilation[0] * p->in[1] + j * p->dilation[1]) * p->in[2] + k * p->dilation[2] : -1;
-    }
+    for (long t = 0; t < ALL_TAPS; t++)
+        at[t] = -1;
+    for (long i = 0; s->won.tap && i < p->window[0]; i++)
+        for (long j = 0; j < p->window[1]; j++)
+            for (long k = 0; k < p->window[2]; k++) {
+                const long t = (i * s->named[1] + j) * s->named[2] + k;
+                if (t < ALL_TAPS)
+                    at[t] = (i * p->dilation[0] * p->in[1] + j * p->dilation[1]) * p->in[2] + k * p->dilation[2];
+            }
     for (long plane = block * s->many; plane < min_long((block + 1) * s->many, p->n * p->c); plane++) {
         struct place here = {plane / p->c, plane % p->c, 0, 0};
         const real *dy = s->x + here.n * p->y[0] + here.c * p->y[1];
