@@ -87,18 +87,21 @@ static void zero_pixels(real *to, long pixels, long pitch, long channels)
         memset(to + i * pitch, 0, (size_t)channels * sizeof(real));
 }
 
-/* Whole squares of LANES pixels, neighbours in memory, and LANES channels. Returns how many pixels of these channels are done. */
+/* Squares of LANES pixels, neighbours in memory, and LANES channels, the last one of which begins early. Returns how many pixels are done: all or none. */
 static long copy_squares(const real *from, long pixels, long dc, long pitch, real *to)
 {
-    for (long i = 0; i + LANES <= pixels; i += LANES) {
+    if (pixels < LANES)
+        return 0;
+    for (long i = 0;; i = min_long(i + LANES, pixels - LANES)) {
         vec v[LANES];
         for (long c = 0; c < LANES; c++)
             v[c] = vec_load(from + i + c * dc);
         transpose(v);
         for (long j = 0; j < LANES; j++)
             vec_store(to + (i + j) * pitch, v[j]);
+        if (i + LANES >= pixels)
+            return pixels;
     }
-    return pixels / LANES * LANES;
 }
 
 /* `pixels` neighbouring cells of a row that lie inside the image. */

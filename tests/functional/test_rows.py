@@ -199,6 +199,20 @@ def test_depthwise(dtype):
             np.testing.assert_array_equal(*both(lambda g, a: F.conv2d_backward(g, a, w, b, **o, needs=("x",)).x, dy, x))  # noqa: B023
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_convolutions_turn_their_results(dtype):
+    rng = np.random.default_rng(9)
+    for width, filters, stride in itertools.product((7, 16, 17, 29, 45), (16, 35), (1, 2, 3)):
+        x, w, b = whole(rng, (2, 24, 6, width), dtype), whole(rng, (filters, 24, 3, 5), dtype), whole(rng, filters, dtype)
+        o = {"stride": (1, stride), "padding": (2, 4), "dilation": (2, 2)}
+        y, other = both(lambda a: F.conv2d(a, w, b, **o), x)  # noqa: B023
+        np.testing.assert_array_equal(y, other)
+        dy = whole(rng, y.shape, dtype)
+        np.testing.assert_array_equal(*both(lambda g, a: F.conv2d_backward(g, a, w, b, **o, needs=("x",)).x, dy, x))  # noqa: B023
+        v = whole(rng, (24, filters, 2, 2), dtype)
+        np.testing.assert_array_equal(*both(lambda a: F.conv_transpose2d(a, v, b, stride=(2, stride), padding=(0, 1)), x))  # noqa: B023
+
+
 def test_threads_change_no_bit():
     rng = np.random.default_rng(6)
     x = rng.standard_normal((3, 11, 33, 41)).astype(np.float32)
