@@ -173,6 +173,7 @@ static void average_return(void *context, long block, int worker)
     const struct steps steps = find_steps(p);
     const real *last = NULL; /* the row before, where the same windows reach it */
     const real *found[GATHERED] = {NULL}; /* the rows of dy whose shares are kept: the next row of dx reads most of them again */
+    long found_cells[GATHERED] = {0}; /* their divisor: rows of a broadcast dy are one row in memory */
     struct place at = place_of_row(p, p->in, first_row);
     for (long row = first_row; row < end; row++, next_row(p, p->in, &at)) {
         const struct line *d = &s->lines[0][at.d], *h = &s->lines[1][at.h];
@@ -201,9 +202,10 @@ static void average_return(void *context, long block, int worker)
                 const real *from = dy + i * p->y[2] + j * p->y[3];
                 const long slot = !gathers ? 0 : d->low == d->high ? j % GATHERED : count;
                 real *to = (real *)((char *)shares + (size_t)slot * room.shares);
-                if (found[slot] != from || !gathers)
-                    find_shares(p, from, (real)(divisor(p, 0, i) * divisor(p, 1, j)), parts, to);
-                found[slot] = from;
+                const long cells = divisor(p, 0, i) * divisor(p, 1, j);
+                if (found[slot] != from || found_cells[slot] != cells || !gathers)
+                    find_shares(p, from, (real)cells, parts, to);
+                found[slot] = from, found_cells[slot] = cells;
                 if (gathers)
                     rows[count++] = (struct window_row){.dy = to};
                 else

@@ -159,6 +159,13 @@ def test_doubling(options, dtype):
             np.testing.assert_allclose(a, b, rtol=close, atol=close)
 
 
+def test_average_of_a_broadcast_gradient():
+    x = np.zeros((2, 3, 20, 40), np.float32)
+    dy = np.broadcast_to(np.arange(40, dtype=np.float32), x.shape)  # every row is the same memory, their divisors are not
+    o = {"kernel_size": 3, "stride": 1, "padding": 1, "count_include_pad": False}
+    np.testing.assert_array_equal(F.avg_pool2d_backward(dy, x, **o).x, F.avg_pool2d_backward(dy.copy(), x, **o).x)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_pixel_shuffle(factor, dtype):
