@@ -41,7 +41,7 @@ typedef int32_t bits;
 typedef real vec __attribute__((vector_size(CNN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 typedef bits mask __attribute__((vector_size(CNN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-enum { LANES = CNN_VECTOR_BYTES / (int)sizeof(real) };
+enum { LANES = CNN_VECTOR_BYTES / (int)sizeof(real), LINE = 64 / (int)sizeof(real) /* reals of a cache line */ };
 
 /* The register tile of the instruction set: rows x two vectors, with room for the two vectors of B and one of A. */
 #if CNN_VECTOR_BYTES == 64 || defined(__aarch64__)

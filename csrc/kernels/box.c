@@ -66,7 +66,7 @@ struct pitch FN(box_pitch)(const struct windows *w, long images, const long size
     return p;
 }
 
-enum { LINE = 64 / sizeof(real), FETCH = 16 * LINE }; /* reals of a cache line; reals that are asked for ahead of a copy */
+enum { FETCH = 16 * LINE }; /* reals that are asked for ahead of a copy */
 
 static void copy_reals(const real *from, long n, real *to)
 {

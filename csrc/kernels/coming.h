@@ -18,7 +18,6 @@ struct coming {
 /* The part of the box's input that exists, `channels` channels from `base` on. Nothing, if neither channels nor cells are neighbours. */
 ALWAYS_INLINE struct coming begin_coming(const struct windows *w, const struct box *b, const real *base, long channels)
 {
-    enum { LINE = 64 / sizeof(real) };
     struct coming c = {.at = base + b->image * w->stride[0], .size = {0, 0, b->images}, .next = {w->stride[3], w->stride[2], w->stride[0]}};
     long cells[3];
     for (int a = 0; a < 3; a++) {
@@ -40,7 +39,6 @@ ALWAYS_INLINE struct coming begin_coming(const struct windows *w, const struct b
 /* Asks for all lines up to number `to`. */
 ALWAYS_INLINE void fetch_coming(struct coming *c, long to)
 {
-    enum { LINE = 64 / sizeof(real) };
     for (; c->done < to; c->done++) {
         __builtin_prefetch(c->at + c->line * LINE, 0, 2);
         if (++c->line < c->along)

@@ -5,8 +5,9 @@
  *
  * A product of two matrices over their pixels. Where the general way (conv_weight.c) copies both sides before it computes, here the copies
  * would cost as much as the sums: dy is read where it lies, k along the rows of a tile, and only the channels of x that a thread works on
- * are copied, some pixels at a time, while the next ones are fetched. A tile stores into dw itself.
- * Pixels come in boxes of at most 256, cut by the shape alone; each is summed from zero, and the boxes' sums are added in order. */
+ * are copied, some pixels at a time, while the next ones are fetched. A tile stores into dw itself. Rows of dy come in groups that stay in the second
+ * cache while all of the copy passes.
+ * Pixels come in boxes of at most 512, cut by the shape alone; each is summed from zero, and the boxes' sums are added in order. */
 #include "pointwise_weight.h"
 
 #include "../base/machine.h"
@@ -15,7 +16,7 @@
 #include "tile.h"
 #include "transpose.h"
 
-enum { CELLS = 256, LINE = 64 / sizeof(real) };
+enum { CELLS = 512 };
 
 struct plan {
     const struct cnn_conv *p;
@@ -27,6 +28,7 @@ struct plan {
     long panels, together, slices; /* of channels: all, those of a block, and blocks along them */
     struct cut cut;              /* of filters */
     long tiles, row_slices;      /* tiles of a block, and blocks along them */
+    long near;                   /* tiles whose dy stays in the second cache while all panels of a block pass */
     enum { COLUMNS, ROWS, TURNED } kind; /* how a tile reads dy: filters are neighbours; pixels are; a copy in which they are */
     long turned_pitch;
     int fetch_dy;
@@ -59,7 +61,7 @@ int FN(pointwise)(const struct cnn_conv *p)
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     *s = (struct plan){.p = p, .in = cell_by_cell(p, p->c, p->x, 1), .out = cell_by_cell(p, p->k, p->y, 0)};
-    s->boxes = FN(cut_boxes)(&s->in, p->k * p->c <= 1 << 17 ? CELLS / 2 : CELLS, 1, 1e18); /* a large dw is read and written less often */
+    s->boxes = FN(cut_boxes)(&s->in, p->k * p->c <= 1 << 18 ? CELLS : CELLS / 2, 1, 1e18); /* longer copies, or more panels of a large dw */
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     s->panels = divide_up(p->c, TILE_WIDTH);
     s->cut = cut_rows(p->k);
@@ -78,10 +80,11 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->together = max_long(1, min_long(most, s->panels / divide_up(workers, rows)));
     s->slices = divide_up(s->panels, s->together);
     const long channels = min_long(p->c, s->together * TILE_WIDTH), filters = min_long(p->k, s->tiles * (s->cut.height + 1));
+    s->near = max_long(1, min_long(s->tiles, (long)(cnn_machine()->l2 / 4 / ((size_t)((s->cut.height + 1) * s->cells) * sizeof(real)))));
     s->fetch_dy = (size_t)(s->cells * (2 * channels + 2 * filters)) * sizeof(real) < cnn_machine()->l2;
     s->x_bytes = aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
     s->turned_pitch = round_up(s->cells, LINE) + LINE;
-    s->dy_bytes = s->kind == TURNED ? aligned((size_t)(filters * s->turned_pitch) * sizeof(real)) : 0;
+    s->dy_bytes = s->kind == TURNED ? aligned((size_t)(s->near * (s->cut.height + 1) * s->turned_pitch) * sizeof(real)) : 0;
     s->worker_bytes = s->x_bytes + s->dy_bytes + aligned((size_t)s->cells * sizeof(long));
     s->worker = scratch;
     return s->worker_bytes * (size_t)workers;
@@ -159,33 +162,38 @@ static void compute_block(void *context, long block, int worker)
         copy_panels(s, &box, first, last - first, x);
         struct tile t = {.offset = offset, .step = s->out.stride[4], .join = number ? ADD : OVERWRITE};
         t.parts = find_runs(&s->out, &box, offset, &t.depth);
-        const real *from = s->dy + k0 * s->out.stride[1];
-        long apart = s->out.stride[1];
-        if (s->kind == TURNED) {
-            for (long run = 0; run < t.parts; run++)
-                turn(from + offset[run], t.depth, s->out.stride[4], filters, apart, s->turned_pitch, dy + run * t.depth);
-            from = dy, apart = s->turned_pitch, t.depth *= t.parts, t.parts = 1, offset[0] = 0;
-        }
+        const long runs = t.parts, run_depth = t.depth;
         struct coming x_next = begin_coming(&s->in, &next, s->x + c0 * s->in.stride[1], channels);
         struct coming dy_next = begin_coming(&s->out, &next, s->dy + k0 * s->out.stride[1], filters);
         if (number + 1 == s->boxes.total)
             x_next.lines = dy_next.lines = 0;
         long call = 0;
-        for (long panel = first; panel < last; panel++) {
-            const long c = panel * TILE_WIDTH, width = p->c - c > LANES ? TILE_WIDTH : LANES;
-            t.b = x + (panel - first) * s->cells * TILE_WIDTH;
-            t.valid = min_long(width, p->c - c);
-            for (long tile = first_tile; tile < last_tile; tile++, call++) {
-                fetch_coming(&x_next, x_next.lines * (call + 1) / calls);
-                if (s->fetch_dy)
-                    fetch_coming(&dy_next, dy_next.lines * (call + 1) / calls);
-                const long k = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
-                for (long i = 0; i < height; i++) {
-                    t.a[i] = from + (k - k0 + i) * apart;
-                    t.c[i] = s->dw + (k + i) * p->w[0] + c;
+        for (long low = first_tile; low < last_tile; low += s->near) {
+            const long high = min_long(last_tile, low + s->near), k_low = cut_begin(s->cut, low);
+            const real *from = s->dy + k_low * s->out.stride[1];
+            long apart = s->out.stride[1];
+            if (s->kind == TURNED) {
+                find_runs(&s->out, &box, offset, &t.depth);
+                for (long run = 0; run < runs; run++)
+                    turn(from + offset[run], run_depth, s->out.stride[4], cut_begin(s->cut, high) - k_low, apart, s->turned_pitch, dy + run * run_depth);
+                from = dy, apart = s->turned_pitch, t.depth = run_depth * runs, t.parts = 1, offset[0] = 0;
+            }
+            for (long panel = first; panel < last; panel++) {
+                const long c = panel * TILE_WIDTH, width = p->c - c > LANES ? TILE_WIDTH : LANES;
+                t.b = x + (panel - first) * s->cells * TILE_WIDTH;
+                t.valid = min_long(width, p->c - c);
+                for (long tile = low; tile < high; tile++, call++) {
+                    fetch_coming(&x_next, x_next.lines * (call + 1) / calls);
+                    if (s->fetch_dy)
+                        fetch_coming(&dy_next, dy_next.lines * (call + 1) / calls);
+                    const long k = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
+                    for (long i = 0; i < height; i++) {
+                        t.a[i] = from + (k - k_low + i) * apart;
+                        t.c[i] = s->dw + (k + i) * p->w[0] + c;
+                    }
+                    t.ahead = height * apart;
+                    (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
                 }
-                t.ahead = height * apart;
-                (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
             }
         }
     }

@@ -12,6 +12,7 @@ struct plan {
     const struct product *p;
     const real *x, *w, *bias;
     real *y;
+    long chunk;                /* channels of a chunk */
     long taps, terms;          /* terms = taps * channels: length of a sum */
     long panels;               /* of TILE_WIDTH filters, the last one perhaps of LANES; a group */
     long panel_size;           /* reals of a full panel: terms * TILE_WIDTH */
@@ -40,12 +41,24 @@ static long roomy_pixel(long channels)
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
+enum { FEW_CELLS = 128, FEW_PANELS = 16 };
+
+/* Channels of a chunk. Where the window is one cell the sum has the same order whatever a chunk is, and every chunk reads and writes y once more: there a
+ * chunk takes as many channels as leave room for a few cells in half the second cache. */
+static long chunk_of(const struct windows *w, long taps)
+{
+    if (taps > 1)
+        return min_long(w->channels, CHUNK);
+    const long most = max_long(CHUNK, (long)(cnn_machine()->l2 / 2 / sizeof(real)) / FEW_CELLS), chunks = max_long(1, divide_up(w->channels, most));
+    return min_long(w->channels, round_up(divide_up(w->channels, chunks), LINE));
+}
+
 static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
 {
     const struct windows *w = &p->in;
-    const long chunk = min_long(w->channels, CHUNK);
     s->p = p;
     s->taps = w->taps[0] * w->taps[1] * w->taps[2];
+    const long chunk = s->chunk = chunk_of(w, s->taps);
     s->terms = s->taps * w->channels;
     s->panels = divide_up(p->filters, TILE_WIDTH);
     s->panel_size = s->terms * TILE_WIDTH;
@@ -63,11 +76,11 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     int padded = 0;
     for (int a = 0; a < 3; a++)
         padded |= w->before[a] != 0 || (w->out[a] - 1) * w->step[a] + (w->taps[a] - 1) * w->spread[a] >= w->in[a];
-    /* Pixels a large power of two apart share sets of the caches. That is borne where each is read once and few of them are used at a time. */
+    /* Pixels a large power of two apart share sets of the caches. That is borne where each is read a few times and few of them are used at a time. */
     const long cells = w->images * w->out[0] * w->out[1] * w->out[2], pixel = w->stride[4] * (long)sizeof(real);
     s->one_run = w->channels <= CHUNK && w->spread[2] == 1 && w->taps[2] > 1;
     s->in_place = !padded && w->stride[1] == 1 && (!s->one_run || w->stride[4] == w->channels) &&
-                  (pixel % 2048 != 0 || (s->taps == 1 && (pixel == 2048 || (double)(cells * pixel) <= 2 * (double)cnn_machine()->l2)));
+                  (pixel % 2048 != 0 || (s->taps == 1 && ((pixel == 2048 && s->panels <= FEW_PANELS) || (double)(cells * pixel) <= 2 * (double)cnn_machine()->l2)));
     if (s->one_run && !s->in_place && roomy_pixel(w->channels) != w->channels)
         s->one_run = 0;
     s->pitch = FN(box_pitch)(w, s->boxes.size[0], s->boxes.size + 1, s->one_run ? chunk : roomy_pixel(chunk));
@@ -205,7 +218,7 @@ static const real *next_weights(const struct plan *s, long group, long panel, lo
     if (s->pack_late || s->weights_stay)
         return NULL;
     if (panel + 1 == last)
-        c0 += CHUNK, panel = first;
+        c0 += s->chunk, panel = first;
     else
         panel++;
     return c0 < s->p->in.channels ? packed_panel(s, group, panel) + c0 * s->taps * panel_width(s->p, panel) : NULL;
@@ -215,12 +228,12 @@ static const real *next_weights(const struct plan *s, long group, long panel, lo
 static struct coming next_input(const struct plan *s, long block, const struct box *box, long c0)
 {
     const struct windows *w = &s->p->in;
-    const long later = block + s->slices * s->groups, same = c0 + CHUNK < w->channels;
+    const long later = block + s->slices * s->groups, same = c0 + s->chunk < w->channels;
     if (s->in_place || (!same && later >= s->boxes.total * s->slices * s->groups))
         return (struct coming){0};
     const struct box next = same ? *box : FN(box_at)(w, &s->boxes, later / s->slices / s->groups);
-    const long c = same ? c0 + CHUNK : 0, group = s->first_group + block / s->slices % s->groups;
-    return begin_coming(w, &next, s->x + group * s->p->x_group + c * w->stride[1], min_long(CHUNK, w->channels - c));
+    const long c = same ? c0 + s->chunk : 0, group = s->first_group + block / s->slices % s->groups;
+    return begin_coming(w, &next, s->x + group * s->p->x_group + c * w->stride[1], min_long(s->chunk, w->channels - c));
 }
 
 static void compute_block(void *context, long block, int worker)
@@ -244,8 +257,8 @@ static void compute_block(void *context, long block, int worker)
     real *aside = (real *)((char *)offset + s->offset_bytes); /* [panel][cell][width], when y has another order */
 
     struct tile t = {.offset = offset};
-    for (long c0 = 0; c0 < w->channels; c0 += CHUNK) {
-        const long channels = min_long(CHUNK, w->channels - c0);
+    for (long c0 = 0; c0 < w->channels; c0 += s->chunk) {
+        const long channels = min_long(s->chunk, w->channels - c0);
         const int is_last = c0 + channels == w->channels;
         const real *a = copy;
         struct pitch pitch = s->pitch;

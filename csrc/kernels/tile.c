@@ -17,9 +17,9 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
             to[i][v] = vec_load(edge[i] + v * LANES);
 }
 
-/* Reals of a cache line; steps of k written out one after another; rows whose pointers fit the integer registers; pointers for more
- * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride. */
-enum { LINE = 64 / sizeof(real), STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3 };
+/* Steps of k written out one after another; rows whose pointers fit the integer registers; pointers for more
+ * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; steps that B is asked for ahead. */
+enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 8 };
 
 /* The bytes from each row of A to the next, or 0 if they differ. */
 ALWAYS_INLINE long even_stride(const struct tile *t, const long rows)
@@ -31,13 +31,23 @@ ALWAYS_INLINE long even_stride(const struct tile *t, const long rows)
     return differs ? 0 : stride;
 }
 
+/* What a term needs of B. A panel is read once from the second or third cache on its way past each tile: more of it is on the way than the processor
+ * would look ahead. */
+ALWAYS_INLINE void load_term(const real *b, const int vectors, vec *to)
+{
+    UNROLL for (int v = 0; v < vectors; v++) {
+        to[v] = vec_load(b + v * LANES);
+        if (v * LANES % LINE == 0)
+            __builtin_prefetch(b + (AHEAD * vectors + v) * LANES);
+    }
+}
+
 /* `steps` terms of the sums of evenly spaced rows. The bases are opaque to the compiler, or it would keep a pointer a row. */
 ALWAYS_INLINE void even_steps(const char **base, long stride, const real *b, const int steps, const long rows, const int vectors, vec (*sum)[TILE_VECTORS])
 {
     UNROLL for (int k = 0; k < steps; k++) {
         vec bv[TILE_VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++)
-            bv[v] = vec_load(b + (k * vectors + v) * LANES);
+        load_term(b + k * vectors * LANES, vectors, bv);
         UNROLL for (long i = 0; i < rows; i++) {
             const vec av = vec_fill(*(const real *)(base[i / 3] + i % 3 * stride + k * (long)sizeof(real)));
             UNROLL for (int v = 0; v < vectors; v++)
@@ -76,8 +86,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             const real *column = t->a[0] + offset;
             for (long k = 0; k < depth; k++, column += step, b += width) {
                 vec bv[TILE_VECTORS];
-                UNROLL for (int v = 0; v < vectors; v++)
-                    bv[v] = vec_load(b + v * LANES);
+                load_term(b, vectors, bv);
                 UNROLL for (long i = 0; i < rows; i++) {
                     const vec av = vec_fill(column[i]);
                     UNROLL for (int v = 0; v < vectors; v++)
@@ -110,8 +119,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                     if (rows > POINTERS)
                         RELOAD;
                     vec bv[TILE_VECTORS];
-                    UNROLL for (int v = 0; v < vectors; v++)
-                        bv[v] = vec_load(b + v * LANES);
+                    load_term(b, vectors, bv);
                     UNROLL for (long i = 0; i < rows; i++) {
                         const vec av = vec_fill(rows > POINTERS ? t->a[i][k] : row[i][k]);
                         UNROLL for (int v = 0; v < vectors; v++)
