@@ -55,7 +55,7 @@ static void multiply(const real *const *a, long m, long depth, const real *panel
     for (long panel = 0; panel < panels_count(columns); panel++) {
         for (long i = 0; i < m; i++)
             rows[i] = c + i * pitch + panel * TILE_WIDTH;
-        panel_product(a, m, depth, panels + panel * depth * TILE_WIDTH, panels_width(columns, panel), rows, add, NULL, NULL);
+        panel_product(a, m, depth, panels + panel * depth * TILE_WIDTH, panels_width(columns, panel), rows, add, NULL);
     }
 }
 

@@ -3,7 +3,7 @@
  *     c[i][0 .. width) = (0, or c) + sum over k < depth of a[i][k] * b[k][0 .. width) + bias[0 .. width) if there is one
  *
  * Rows of a and c by pointer; b as pack_weights leaves a panel of one tap; width is LANES or TILE_WIDTH, and c has room for it. The sum runs
- * in chunks, k in order. One or two rows alone would wait for their own sums: they run 4 / rows sums side by side, k modulo that. */
+ * over k in order. One or two rows alone would wait for their own sums: they run 4 / rows sums side by side, k modulo that. */
 #ifndef CNN_PANEL_H
 #define CNN_PANEL_H
 
@@ -11,7 +11,7 @@
 #include "tile.h"
 
 /* Rows that share a panel's way through the cache: whole tiles. */
-enum { ROW_BLOCK = TILE_ROWS == 6 ? 48 : 56 };
+enum { ROW_BLOCK = TILE_ROWS == 6 ? 48 : 56, PANEL_DEPTH = 1024 }; /* and terms of a tile's sum before it is stored */
 
 ALWAYS_INLINE void few_rows(const real *const *a, const int rows, const int vectors, long depth, const real *b, real *const *c, int add, const real *bias)
 {
@@ -46,8 +46,7 @@ ALWAYS_INLINE void few_rows(const real *const *a, const int rows, const int vect
         }
 }
 
-static inline void panel_product(const real *const *a, long m, long depth, const real *b, long width, real *const *c, int add, const real *bias,
-                                 const real *next)
+static inline void panel_product(const real *const *a, long m, long depth, const real *b, long width, real *const *c, int add, const real *bias)
 {
     if (m <= 2) {
         if (m == 1 && width == LANES)
@@ -62,17 +61,13 @@ static inline void panel_product(const real *const *a, long m, long depth, const
     }
     const struct cut cut = cut_rows(m);
     struct tile t = {.parts = 1, .valid = width};
-    for (long k = 0; k < depth; k += CHUNK) {
-        t.depth = min_long(CHUNK, depth - k);
+    for (long k = 0; k < depth; k += PANEL_DEPTH) {
+        t.depth = min_long(PANEL_DEPTH, depth - k);
         t.offset = &k;
         t.b = b + k * width;
         t.join = k || add ? CONTINUE : OVERWRITE;
         t.bias = k + t.depth == depth ? bias : NULL;
-        const real *coming = k + CHUNK < depth ? t.b + CHUNK * width : next;
-        const long all = min_long(CHUNK, k + CHUNK < depth ? depth - k - CHUNK : depth) * width * (long)sizeof(real) / 64, lines = min_long(all, COMING_LINES);
         for (long i = 0; i < cut.tiles; i++) {
-            for (long line = coming ? i * lines / cut.tiles : lines; line < (i + 1) * lines / cut.tiles; line++)
-                __builtin_prefetch((const char *)coming + line * 64, 0, 2);
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
             UNROLL for (long r = 0; r < TILE_ROWS; r++) { /* those beyond the height are not read */
                 const long row = min_long(begin + r, m - 1);

@@ -61,7 +61,7 @@ int FN(pointwise)(const struct cnn_conv *p)
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     *s = (struct plan){.p = p, .in = cell_by_cell(p, p->c, p->x, 1), .out = cell_by_cell(p, p->k, p->y, 0)};
-    s->boxes = FN(cut_boxes)(&s->in, p->k * p->c <= 1 << 18 ? CELLS : CELLS / 2, 1, 1e18); /* longer copies, or more panels of a large dw */
+    s->boxes = FN(cut_boxes)(&s->in, p->k * p->c < 1 << 18 ? CELLS : CELLS / 2, 1, 1e18); /* longer copies, or more panels of a large dw */
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     s->panels = divide_up(p->c, TILE_WIDTH);
     s->cut = cut_rows(p->k);

@@ -22,7 +22,6 @@ struct plan {
     int in_place;              /* x itself serves as the box */
     int one_run;               /* a row of taps is one run of channels in memory */
     int direct;                /* filters are neighbours in y: tiles store there */
-    int weights_stay;          /* they fit the second cache */
     int pack_late;             /* one box: a panel serves once, and is packed in a cache just before */
     long pass_groups, pass_panels; /* that are packed at once; the rest follows in further passes */
     long first_group, groups, first_panel, count; /* of the pass at work */
@@ -72,7 +71,6 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->pack_late = s->boxes.total == 1 && !p->packed;
     s->pass_panels = p->groups > 1 || s->pack_late || p->packed ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
     s->pass_groups = s->pack_late || p->packed ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
-    s->weights_stay = (double)(s->panels * s->panel_size) < room;
     int padded = 0;
     for (int a = 0; a < 3; a++)
         padded |= w->before[a] != 0 || (w->out[a] - 1) * w->step[a] + (w->taps[a] - 1) * w->spread[a] >= w->in[a];
@@ -212,18 +210,6 @@ static void scatter(const struct plan *s, const real *from, long cells, const lo
     }
 }
 
-/* The packed weights that follow those of `panel` and the chunk from c0 on in a block of panels [first, last); NULL: none, or not packed yet. */
-static const real *next_weights(const struct plan *s, long group, long panel, long first, long last, long c0)
-{
-    if (s->pack_late || s->weights_stay)
-        return NULL;
-    if (panel + 1 == last)
-        c0 += s->chunk, panel = first;
-    else
-        panel++;
-    return c0 < s->p->in.channels ? packed_panel(s, group, panel) + c0 * s->taps * panel_width(s->p, panel) : NULL;
-}
-
 /* The input that is copied after the chunk of a block from c0 on: the next chunk, or the first one of the next box. */
 static struct coming next_input(const struct plan *s, long block, const struct box *box, long c0)
 {
@@ -288,12 +274,8 @@ static void compute_block(void *context, long block, int worker)
             t.valid = s->direct ? valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
-            const real *coming = next_weights(s, group, panel, first, last, c0);
-            const long lines = min_long(COMING_LINES, s->taps * channels * width * (long)sizeof(real) / 64);
             for (long i = 0; i < cut.tiles; i++) {
                 fetch_coming(&input, input.lines * ++call / ((last - first) * cut.tiles));
-                for (long line = coming ? i * lines / cut.tiles : lines; line < (i + 1) * lines / cut.tiles; line++)
-                    __builtin_prefetch((const char *)coming + line * 64, 0, 2);
                 const long begin = cut_begin(cut, i), height = cut_height(cut, i);
                 t.ahead = in[cut_begin(cut, i + 1 < cut.tiles ? i + 1 : 0)] - in[begin];
                 for (long r = 0; r < height; r++) {

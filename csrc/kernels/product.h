@@ -12,10 +12,6 @@
 
 enum { CHUNK = 256, PACKED = 4 << 20 }; /* channels of a chunk; bytes of weights that are packed at once */
 
-/* Lines of the next panel that are asked for beside a panel: all, or, where tiles are too quick to wait for their share of them, the first ones,
- * from which the hardware goes on. */
-enum { COMING_LINES = TILE_ROWS == 6 ? 1 << 20 : 16 };
-
 struct product {
     struct windows in; /* channels: those of one group */
     long groups, filters;

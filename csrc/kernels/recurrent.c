@@ -122,7 +122,7 @@ static void multiply_inputs(const struct recurrent *s, long slice, long row_bloc
                 const real *bias = s->bias + (slice * (s->gates + 1) + g) * TILE_WIDTH;
                 for (long r = 0; r < m; r++)
                     c[r] = to[r] + g * TILE_WIDTH;
-                panel_product(a, m, p->inputs, s->panels_ih + (slice * s->gates + g) * p->inputs * TILE_WIDTH, width, c, 0, bias, NULL);
+                panel_product(a, m, p->inputs, s->panels_ih + (slice * s->gates + g) * p->inputs * TILE_WIDTH, width, c, 0, bias);
             }
             m = 0;
         }
@@ -214,8 +214,7 @@ static void step_block(void *context, long block, int worker)
     for (long g = 0; g < s->gates; g++) {
         for (long i = 0; i < rows; i++)
             c[i] = q + i * stride + g * TILE_WIDTH;
-        panel_product(a, rows, s->outputs, s->panels_hh + (slice * s->gates + g) * s->outputs * TILE_WIDTH, width, c, 0, NULL,
-                      g + 1 < s->gates ? s->panels_hh + (slice * s->gates + g + 1) * s->outputs * TILE_WIDTH : NULL);
+        panel_product(a, rows, s->outputs, s->panels_hh + (slice * s->gates + g) * s->outputs * TILE_WIDTH, width, c, 0, NULL);
     }
     switch (p->cell) {
     case CNN_LSTM: units_lstm(s, slice, row_block, rows, q); break;
@@ -239,7 +238,7 @@ static void project_block(void *context, long block, int worker)
     real *c[ROW_BLOCK];
     for (long i = 0; i < rows; i++)
         a[i] = s->memory + (first + i) * s->memory_pitch, c[i] = q + i * TILE_WIDTH;
-    panel_product(a, rows, p->units, s->panels_hr + slice * p->units * TILE_WIDTH, width, c, 0, NULL, NULL);
+    panel_product(a, rows, p->units, s->panels_hr + slice * p->units * TILE_WIDTH, width, c, 0, NULL);
     for (long r = 0; r < rows; r++) {
         const long i = first + r, n = s->order[i], at = slice * TILE_WIDTH;
         memcpy(s->state[~s->step & 1] + i * s->state_pitch + at, c[r], (size_t)valid * sizeof(real));
@@ -428,7 +427,7 @@ static void back_block(void *context, long block, int worker)
             vec_store(c[r] + v, sum);
         }
     }
-    panel_product(a, later, s->gates * p->units, s->panels_hh + slice * s->gates * p->units * TILE_WIDTH, width, c, 1, NULL, NULL);
+    panel_product(a, later, s->gates * p->units, s->panels_hh + slice * s->gates * p->units * TILE_WIDTH, width, c, 1, NULL);
     if (t < 0 || p->projected)
         for (long r = 0; r < rows; r++)
             memcpy(t < 0 ? s->dh0 + s->order[first + r] * s->outputs + at : s->dh_all + (s->start[t] + first + r) * s->outputs + at, c[r],
@@ -449,7 +448,7 @@ static void unproject_block(void *context, long block, int worker)
     real *c[ROW_BLOCK];
     for (long r = 0; r < rows; r++)
         a[r] = s->dh_all + (s->start[s->step] + first + r) * s->outputs, c[r] = dm + r * TILE_WIDTH;
-    panel_product(a, rows, s->outputs, s->panels_hr + slice * s->outputs * TILE_WIDTH, width_at(s, slice), c, 0, NULL, NULL);
+    panel_product(a, rows, s->outputs, s->panels_hr + slice * s->outputs * TILE_WIDTH, width_at(s, slice), c, 0, NULL);
     finish_block(s, slice, first, rows, dm);
 }
 

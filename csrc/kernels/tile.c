@@ -18,8 +18,8 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
 }
 
 /* Steps of k written out one after another; rows whose pointers fit the integer registers; pointers for more
- * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; steps that B is asked for ahead. */
-enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 8 };
+ * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; lines that B is asked for ahead. */
+enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 16 };
 
 /* The bytes from each row of A to the next, or 0 if they differ. */
 ALWAYS_INLINE long even_stride(const struct tile *t, const long rows)
@@ -38,7 +38,7 @@ ALWAYS_INLINE void load_term(const real *b, const int vectors, vec *to)
     UNROLL for (int v = 0; v < vectors; v++) {
         to[v] = vec_load(b + v * LANES);
         if (v * LANES % LINE == 0)
-            __builtin_prefetch(b + (AHEAD * vectors + v) * LANES);
+            __builtin_prefetch(b + AHEAD * LINE + v * LANES);
     }
 }
 
