@@ -11,7 +11,7 @@
 #include "tile.h"
 
 /* Rows that share a panel's way through the cache: whole tiles. */
-enum { ROW_BLOCK = TILE_ROWS == 6 ? 48 : 56, PANEL_DEPTH = 1024 }; /* and terms of a tile's sum before it is stored */
+enum { ROW_BLOCK = TILE_ROWS == 6 ? 48 : 56 };
 
 ALWAYS_INLINE void few_rows(const real *const *a, const int rows, const int vectors, long depth, const real *b, real *const *c, int add, const real *bias)
 {
@@ -60,21 +60,15 @@ static inline void panel_product(const real *const *a, long m, long depth, const
         return;
     }
     const struct cut cut = cut_rows(m);
-    struct tile t = {.parts = 1, .valid = width};
-    for (long k = 0; k < depth; k += PANEL_DEPTH) {
-        t.depth = min_long(PANEL_DEPTH, depth - k);
-        t.offset = &k;
-        t.b = b + k * width;
-        t.join = k || add ? CONTINUE : OVERWRITE;
-        t.bias = k + t.depth == depth ? bias : NULL;
-        for (long i = 0; i < cut.tiles; i++) {
-            const long begin = cut_begin(cut, i), height = cut_height(cut, i);
-            UNROLL for (long r = 0; r < TILE_ROWS; r++) { /* those beyond the height are not read */
-                const long row = min_long(begin + r, m - 1);
-                t.a[r] = a[row], t.c[r] = c[row];
-            }
-            FN(tile_rows)(height, (int)(width / LANES))(&t);
+    const long offset = 0;
+    struct tile t = {.parts = 1, .valid = width, .depth = depth, .offset = &offset, .ahead = LINE, .b = b, .join = add ? CONTINUE : OVERWRITE, .bias = bias};
+    for (long i = 0; i < cut.tiles; i++) {
+        const long begin = cut_begin(cut, i), height = cut_height(cut, i);
+        UNROLL for (long r = 0; r < TILE_ROWS; r++) { /* those beyond the height are not read */
+            const long row = min_long(begin + r, m - 1);
+            t.a[r] = a[row], t.c[r] = c[row];
         }
+        FN(tile_rows)(height, (int)(width / LANES))(&t);
     }
 }
 
