@@ -9,9 +9,12 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
                 to[i][v] = vec_load(t->c[i] + v * LANES);
         return;
     }
-    for (long i = 0; i < rows; i++)
-        for (long j = 0; j < vectors * LANES; j++)
-            edge[i][j] = j < t->valid ? t->c[i][j] : 0;
+    for (long i = 0; i < rows; i++) {
+        UNROLL for (int v = 0; v < vectors; v++)
+            vec_store(edge[i] + v * LANES, (vec){0});
+        for (long j = 0; j < t->valid; j++)
+            edge[i][j] = t->c[i][j];
+    }
     UNROLL for (long i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < vectors; v++)
             to[i][v] = vec_load(edge[i] + v * LANES);
