@@ -6,7 +6,7 @@
  * nothing on the way out, and the weights are read where they lie. Why a kernel of its own: in product.c the lanes are filters.
  * A block takes some panels of TILE_WIDTH pixels, none of which crosses images; 256 channels of them are copied side by side and stay in
  * the second cache, while the weights of tile after tile stay in the first. Filters that are neighbours (an input gradient) lie a channel apart,
- * too far for the caches to follow, and rows of weights a large power of two apart share sets of them: those of a tile are copied together. */
+ * too far for the caches to follow: those of a tile are copied together. */
 #include "pointwise.h"
 
 #include "../base/machine.h"
@@ -43,8 +43,8 @@ int FN(pointwise_planes)(const struct product *p)
         return 0;
     if (!one_plane(w->in, w->stride + 2) || !one_plane(w->out, p->y + 2))
         return 0;
-    /* Weights that are copied, and pixels that leave a tenth of the lanes empty, together cost more than turning the planes. */
-    return p->w[1] == 1 || (p->w[0] == 1 && 10 * cells >= 9 * round_up(cells, LANES));
+    /* Pixels that leave a tenth of the lanes empty, or sums that come back to y often, cost more than turning the planes. */
+    return (p->w[1] == 1 || p->w[0] == 1) && w->channels <= 2 * CHUNK && 10 * cells >= 9 * round_up(cells, LANES);
 }
 
 static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
@@ -65,7 +65,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->slices = divide_up(s->cut.tiles, s->tiles);
     s->pitch = chunk * TILE_WIDTH + 64 / (long)sizeof(real); /* not a large power of two: copies would share sets of the caches */
     s->copy_bytes = ((size_t)(s->together * s->pitch) * sizeof(real) + 63) & ~(size_t)63;
-    s->worker_bytes = s->copy_bytes + (((size_t)((chunk + LINE) * TILE_ROWS) * sizeof(real) + 63) & ~(size_t)63);
+    s->worker_bytes = s->copy_bytes + (((size_t)(chunk * TILE_ROWS) * sizeof(real) + 63) & ~(size_t)63);
     return (size_t)workers * s->worker_bytes;
 }
 
@@ -116,7 +116,7 @@ static void compute_block(void *context, long block, int worker)
     const real *x = s->x + group * p->x_group, *w = s->w + group * p->w_group, *bias = s->bias ? s->bias + group * p->filters : NULL;
     real *y = s->y + group * p->y_group, *copy = (real *)(s->worker + (size_t)worker * s->worker_bytes);
     real *near = (real *)((char *)copy + s->copy_bytes);
-    const int rows = p->w[1] == 1, apart = rows && p->w[0] * (long)sizeof(real) % 1024 == 0;
+    const int rows = p->w[1] == 1;
     const long zero = 0;
 
     for (long c0 = 0; c0 < in->channels; c0 += CHUNK) {
@@ -128,10 +128,8 @@ static void compute_block(void *context, long block, int worker)
         for (long tile = first_tile; tile < last_tile; tile++) {
             const long f = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
             for (long r = 0; r < height; r++)
-                t.a[r] = apart ? near + r * (channels + LINE) : rows ? w + (f + r) * p->w[0] + c0 : near + r;
+                t.a[r] = rows ? w + (f + r) * p->w[0] + c0 : near + r;
             t.step = height;
-            for (long r = 0; apart && r < height; r++)
-                memcpy(near + r * (channels + LINE), w + (f + r) * p->w[0] + c0, (size_t)channels * sizeof(real));
             for (long c = 0; !rows && c < channels; c++)
                 for (long r = 0; r < height; r++)
                     near[c * height + r] = w[f + r + (c0 + c) * p->w[1]];
@@ -140,7 +138,7 @@ static void compute_block(void *context, long block, int worker)
                 const struct place at = place_of(s, first + i);
                 t.b = copy + i * s->pitch;
                 t.valid = at.valid;
-                t.ahead = i + 1 < count || apart ? 0 : height * p->w[0];
+                t.ahead = i + 1 < count ? 0 : height * p->w[0];
                 for (long r = 0; r < height; r++)
                     t.c[r] = y + at.image * p->y[0] + (f + r) * p->y[1] + at.first;
                 (rows ? FN(tile_rows) : FN(tile_columns))(height, (int)(at.width / LANES))(&t);

@@ -10,6 +10,7 @@
 /* Everything that follows from the problem: how it is cut and where its scratch lies. */
 struct plan {
     const struct product *p;
+    struct product joined;     /* p */
     const real *x, *w, *bias;
     real *y;
     long chunk;                /* channels of a chunk */
@@ -40,7 +41,7 @@ static long roomy_pixel(long channels)
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-enum { FEW_CELLS = 128, FEW_PANELS = 16 };
+enum { FEW_CELLS = 126, FEW_PANELS = 16 };
 
 /* Channels of a chunk. Where the window is one cell the sum has the same order whatever a chunk is, and every chunk reads and writes y once more: there a
  * chunk takes as many channels as leave room for a few cells in half the second cache. */
@@ -52,10 +53,47 @@ static long chunk_of(const struct windows *w, long taps)
     return min_long(w->channels, round_up(divide_up(w->channels, chunks), LINE));
 }
 
-static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
+/* At most 512 output cells in a box. One long row is cut into as many boxes as keep all workers busy to the end, if it can be
+ * of whole tiles. */
+static long cells_of_box(const struct windows *w, long taps, long chunk, double room, long workers)
 {
+    const long cells = w->out[2], most = min_long(448, (long)room / max_long(1, chunk));
+    if (taps > 1 || w->images * w->out[0] * w->out[1] > 1 || most < TILE_ROWS || cells <= most)
+        return 512;
+    const long fewest = round_up(divide_up(cells, most), workers);
+    for (long count = fewest; count < fewest + 4 * workers; count += workers) {
+        const long size = round_up(divide_up(cells, count), TILE_ROWS);
+        if (size <= most && divide_up(cells, size) == count)
+            return size;
+    }
+    return divide_up(cells, fewest);
+}
+
+/* Windows of one cell do not see where a row, a plane or an image ends: where the next one follows in x and y, both are one long row. */
+static struct product joined(const struct product *p)
+{
+    struct product q = *p;
+    struct windows *w = &q.in;
+    for (int a = 0; a < 3; a++)
+        if (w->taps[a] != 1 || w->step[a] != 1 || w->before[a] != 0 || w->in[a] != w->out[a])
+            return q;
+    long *const count[] = {&w->images, &w->out[0], &w->out[1]};
+    for (int i = 2; i >= 0; i--) {
+        const long cells = w->out[2], at = i ? i + 1 : 0;
+        if (*count[i] > 1 && (w->stride[at] != cells * w->stride[4] || q.y[at] != cells * q.y[4]))
+            break;
+        w->out[2] = cells * *count[i], *count[i] = 1;
+    }
+    for (int a = 0; a < 3; a++)
+        w->in[a] = w->out[a];
+    return q;
+}
+
+static size_t make_plan(struct plan *s, const struct product *problem, int workers, char *scratch)
+{
+    s->joined = joined(problem);
+    const struct product *p = s->p = &s->joined;
     const struct windows *w = &p->in;
-    s->p = p;
     s->taps = w->taps[0] * w->taps[1] * w->taps[2];
     const long chunk = s->chunk = chunk_of(w, s->taps);
     s->terms = s->taps * w->channels;
@@ -64,7 +102,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->direct = p->y[1] == 1;
 
     const double room = (double)cnn_machine()->l2 / 2 / sizeof(real);
-    s->boxes = FN(cut_boxes)(w, 512, chunk, room);
+    s->boxes = FN(cut_boxes)(w, cells_of_box(w, s->taps, chunk, room, workers), chunk, room);
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     /* Packed weights take at most PACKED bytes: some panels, or some groups, at a time. */
     const long panel_bytes = max_long(1, s->panel_size * (long)sizeof(real)), most = max_long(1, PACKED / panel_bytes);
