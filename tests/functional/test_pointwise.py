@@ -6,7 +6,8 @@ import pytest
 import cnnpy
 from cnnpy import functional as F
 
-# batch, channels, filters, size, stride: every way to read dy, panels cut short on both sides, boxes of several images and of parts of one.
+# batch, channels, filters, size, stride: every way to read dy, panels cut short on both sides, boxes of several images and of parts of one, sums in
+# several chunks, more rows of dy than stay in a cache, pixels a power of two apart that many panels read.
 SHAPES = [
     (2, 16, 6, (9, 7), 1),
     (3, 37, 50, (7, 7), 1),
@@ -16,6 +17,10 @@ SHAPES = [
     (2, 48, 40, (15, 13), 2),
     (1, 520, 24, (20, 30), 1),
     (300, 24, 24, (1, 1), 1),
+    (4, 2100, 40, (7, 7), 1),
+    (2, 1040, 90, (14, 14), 1),
+    (1, 40, 2300, (15, 16), 1),
+    (1, 512, 600, (12, 12), 1),
 ]
 
 
