@@ -73,16 +73,19 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     UNROLL for (long i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < vectors; v++)
             sum[i][v] = (vec){0};
+    const long depth = t->depth, step = t->step;
+    const long stride = !by_columns && rows > EVEN ? even_stride(t, rows) : 0;
+    /* The lines of C are fetched before they are stored: one row with every line of A if there are enough, lest A and B wait for all of them. */
+    const int one_by_one = rows > EVEN && stride && t->parts * (depth / LINE) >= rows;
     if (t->join == CONTINUE)
         load_rows(t, rows, vectors, sum, edge);
-    else
+    else if (!one_by_one)
         UNROLL for (long i = 0; i < rows; i++)
             UNROLL for (int v = 0; v < vectors; v++)
                 __builtin_prefetch(t->c[i] + v * LANES, 1);
 
     const real *b = t->b;
-    const long depth = t->depth, step = t->step;
-    const long stride = !by_columns && rows > EVEN ? even_stride(t, rows) : 0;
+    long fetched = one_by_one && t->join != CONTINUE ? 0 : rows;
     for (long p = 0; p < t->parts; p++) {
         const long offset = t->offset[p];
         if (by_columns) {
@@ -104,6 +107,11 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             for (; k >= LINE; k -= LINE) {
                 UNROLL for (long i = 0; i < rows; i++)
                     __builtin_prefetch(base[i / 3] + i % 3 * stride + t->ahead * (long)sizeof(real));
+                if (fetched < rows) {
+                    UNROLL for (int v = 0; v < vectors; v++)
+                        __builtin_prefetch(t->c[fetched] + v * LANES, 1);
+                    fetched++;
+                }
                 for (int part = 0; part < LINE; part += STEPS, b += STEPS * width)
                     even_steps(base, stride, b, STEPS, rows, vectors, sum);
             }
