@@ -153,7 +153,6 @@ static void max_forward(const struct cnn_pool *p, const real *x, real *y, struct
     cnn_parallel_for(run, rows_of(p, p->out), work_of_pool(p), max_row, (void *)&s);
 }
 
-
 /* Every cell lies in just one window. */
 static int covers(const struct cnn_pool *p)
 {

@@ -10,7 +10,7 @@
 /* Everything that follows from the problem: how it is cut and where its scratch lies. */
 struct plan {
     const struct product *p;
-    struct product joined;     /* p */
+    struct product joined;     /* what p points to */
     const real *x, *w, *bias;
     real *y;
     long chunk;                /* channels of a chunk */
@@ -41,7 +41,7 @@ static long roomy_pixel(long channels)
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-enum { FEW_CELLS = 126, FEW_PANELS = 16 };
+enum { MANY_CELLS = 448, FEW_CELLS = 126, FEW_PANELS = 16 }; /* whole tiles of every instruction set, or nearly */
 
 /* Channels of a chunk. Where the window is one cell the sum has the same order whatever a chunk is, and every chunk reads and writes y once more: there a
  * chunk takes as many channels as leave room for a few cells in half the second cache. */
@@ -57,7 +57,7 @@ static long chunk_of(const struct windows *w, long taps)
  * of whole tiles. */
 static long cells_of_box(const struct windows *w, long taps, long chunk, double room, long workers)
 {
-    const long cells = w->out[2], most = min_long(448, (long)room / max_long(1, chunk));
+    const long cells = w->out[2], most = min_long(MANY_CELLS, (long)room / max_long(1, chunk));
     if (taps > 1 || w->images * w->out[0] * w->out[1] > 1 || most < TILE_ROWS || cells <= most)
         return 512;
     const long fewest = round_up(divide_up(cells, most), workers);
