@@ -41,7 +41,9 @@ static long roomy_pixel(long channels)
 
 static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 
-enum { MANY_CELLS = 448, FEW_CELLS = 126, FEW_PANELS = 16 }; /* whole tiles of every instruction set, or nearly */
+/* Cells of a long row in a box, at most, and those that a deep chunk leaves room for: whole tiles of AVX-512. Panels that may read pixels where they lie,
+ * a power of two apart. */
+enum { MANY_CELLS = 448, FEW_CELLS = 126, FEW_PANELS = 16 };
 
 /* Channels of a chunk. Where the window is one cell the sum has the same order whatever a chunk is, and every chunk reads and writes y once more: there a
  * chunk takes as many channels as leave room for a few cells in half the second cache. */

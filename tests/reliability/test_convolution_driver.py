@@ -72,7 +72,7 @@ def test_no_data_race(tmp_path, budget):
 
 def test_fuzzed(tmp_path, budget):
     """libFuzzer looks for inputs that reach new code. No memory for its corpus but the process's own."""
-    inputs = budget(quick=0, full=1200, long=75_000)
+    inputs = budget(quick=0, full=1200, long=50_000)
     flags = ("-DFUZZER", "-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all")
     program = build(tmp_path, CLANG, *flags, link=("-fsanitize=fuzzer",))
     done = run(program, f"-runs={inputs}", "-max_len=4096", "-len_control=0", "-seed=1", f"-artifact_prefix={tmp_path}/")
