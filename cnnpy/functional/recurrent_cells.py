@@ -28,17 +28,21 @@ def nonlinearity_cell(function, name):
     return _NONLINEARITIES[name]
 
 
-def _one_step(function, x):
+def _one_step(function, x, w_ih):
+    """x with an axis of one step; what does not fit is named here, with the shape that x came with."""
     shape = _core.shape_of(function, x)
     if len(shape) != 2:
         raise ValueError(f"{function}: x has shape {shape}, expected (N, F)")
+    weight = _core.shape_of(function, w_ih)
+    if len(weight) == 2 and weight[1] != shape[1]:
+        raise ValueError(f"{function}: w_ih has shape {weight}, expected ({weight[0]}, {shape[1]}) because x has shape {shape}")
     return np.asarray(x)[:, None]
 
 
 def _cell_forward(function, cell, x, h, c, weights, keep):
     """y, h, c, gates, cells of one step."""
     return _core.recurrent_forward(
-        function, cell, _one_step(function, x), *weights, None, h, c, None, False, True, -1, 1, 0, None, keep
+        function, cell, _one_step(function, x, weights[0]), *weights, None, h, c, None, False, True, -1, 1, 0, None, keep
     )  # fmt: skip
 
 
@@ -55,7 +59,7 @@ def _cell_backward(op, cell, dh, dc, x, h, c, weights, cache, needs):
     if not wanted:
         return op.Gradients(*[None] * len(op.Gradients._fields))
     found = _core.recurrent_backward(
-        function, cell, _one_step(function, x), *weights, None, h, c, None, False, True, -1, 1, 0, None, dh, dc, y, gates, cells, wanted
+        function, cell, _one_step(function, x, weights[0]), *weights, None, h, c, None, False, True, -1, 1, 0, None, dh, dc, y, gates, cells, wanted
     )
     dx, dw_ih, dw_hh, db_ih, db_hh, _, dh0, dc0 = found
     values = [None if dx is None else dx[:, 0], dh0, *([dc0] if states == 2 else []), dw_ih, dw_hh, db_ih, db_hh]

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h> /* masked moves: the one thing that vectors of the language lack */
+#endif
 
 #ifndef CNN_DTYPE
 #define CNN_DTYPE f32
@@ -72,7 +75,14 @@ ALWAYS_INLINE vec vec_madd(vec a, vec b, vec c) { return a * b + c; }
 /* Lane-wise m ? a : b. A vector `?:` is not C; this form becomes one masked move. */
 ALWAYS_INLINE vec vec_select(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
 
-/* The first n < LANES reals of p, zeros above; and their store. */
+/* The first n < LANES reals of p, zeros above; and their store. What lies beyond is not touched. */
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__) && CNN_DOUBLE
+ALWAYS_INLINE vec vec_load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p); }
+ALWAYS_INLINE void vec_store_part(real *p, vec v, long n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v); }
+#elif CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+ALWAYS_INLINE vec vec_load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+ALWAYS_INLINE void vec_store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+#else
 ALWAYS_INLINE vec vec_load_part(const real *p, long n)
 {
     vec v = {0};
@@ -85,6 +95,7 @@ ALWAYS_INLINE void vec_store_part(real *p, vec v, long n)
     for (long i = 0; i < n; i++)
         p[i] = v[i];
 }
+#endif
 
 /* n lanes: all, or the first n. */
 ALWAYS_INLINE vec vec_get(const real *p, long n) { return n == LANES ? vec_load(p) : vec_load_part(p, n); }

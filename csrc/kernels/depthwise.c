@@ -1,18 +1,16 @@
 /* depthwise.c: one channel and one filter a group. Lanes are channels, so nothing is reduced across them:
  *
- *     y[n][c][p]  = b[c] + sum over r of w[c][r] * xp[n][c][p*step + r*spread - before]
- *     dw[c][r]    = sum over n, p of dy[n][c][p] * xp[n][c][p*step + r*spread - before],     db[c] = sum over n, p of dy[n][c][p]
+ *     y[n][c][p] = b[c] + sum over r of w[c][r] * xp[n][c][p*step + r*spread - before]
  *
- * The input of a box of outputs is copied to [row][column][channels of a block], borders filled; four outputs of a row are
- * computed at once and share their weights, and for three neighbouring taps of stride 1 also their pixels. The weight
- * gradient keeps a row of taps in registers; its parts, at most 2,048 output pixels cut by the shape alone, are added in
- * order. Source: mathematics 2.3, G = C. */
+ * The input of a box of outputs is copied to [row][column][channels of a block], borders filled; four outputs of a row are computed at once and share
+ * their weights, and for three neighbouring taps of stride 1 also their pixels. Rows of C order and windows of 3 x 3 have kernels of their own.
+ * Source: mathematics 2.3, G = C. */
 #include "depthwise.h"
 
 #include "../base/machine.h"
 #include "transpose.h"
 
-enum { BLOCK = 128, ACROSS = 4, PART = 2048 }; /* channels of a block; outputs at once; output pixels of a part */
+enum { BLOCK = 128, ACROSS = 4 }; /* channels of a block; outputs at once */
 
 int FN(is_depthwise)(long groups, long channels, long filters) { return groups == channels && groups == filters && groups >= (LANES + 1) / 2; }
 
@@ -178,6 +176,8 @@ size_t FN(depthwise_scratch)(const struct product *p, int workers)
     struct plan s;
     if (FN(depthwise_rows_take)(p))
         return FN(depthwise_rows_scratch)(p, workers);
+    if (FN(depthwise_three_take)(p))
+        return FN(depthwise_three_scratch)(p);
     return make_plan(&s, p, workers, cnn_no_scratch);
 }
 
@@ -188,136 +188,13 @@ void FN(depthwise_run)(const struct product *p, const real *x, const real *w, co
         FN(depthwise_rows)(p, x, w, bias, y, run);
         return;
     }
+    if (FN(depthwise_three_take)(p)) {
+        FN(depthwise_three)(p, x, w, bias, y, run);
+        return;
+    }
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.bias = bias, s.y = y;
     pack(&s, w);
     const double cells = (double)(p->in.images * p->in.out[0]) * (double)(p->in.out[1] * p->in.out[2]);
     cnn_parallel_for(run, s.boxes.total * s.blocks, cells * (double)(p->groups * (s.taps + 4)) / 50, compute_block, &s);
-}
-
-/* The weight gradient: a block is a part and two vectors of channels. */
-enum { SLICE = 2 * LANES };
-
-struct weight_plan {
-    const struct cnn_conv *p;
-    const real *x, *dy;
-    struct windows in, out;
-    struct boxes boxes;
-    long taps, slices;
-    real *sums; /* [part][slice][tap, the last for the bias][SLICE] */
-    char *worker;
-    size_t worker_bytes, x_bytes;
-};
-
-static long slice_reals(const struct weight_plan *s) { return (s->taps + 1) * SLICE; }
-
-static size_t make_weight_plan(struct weight_plan *s, const struct cnn_conv *p, int workers, char *scratch)
-{
-    *s = (struct weight_plan){.p = p, .in = FN(conv_windows)(p)};
-    s->in.channels = p->c;
-    s->out = (struct windows){.images = p->n, .channels = p->c};
-    for (int a = 0; a < 3; a++)
-        s->out.in[a] = s->out.out[a] = p->out[a], s->out.taps[a] = s->out.spread[a] = s->out.step[a] = 1;
-    for (int i = 0; i < 5; i++)
-        s->out.stride[i] = p->y[i];
-    s->taps = p->window[0] * p->window[1] * p->window[2];
-    s->slices = divide_up(p->c, SLICE);
-    s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
-    s->sums = (real *)scratch;
-    const size_t bytes = aligned((size_t)(max_long(1, s->boxes.total) * s->slices * slice_reals(s)) * sizeof(real));
-    s->x_bytes = aligned((size_t)FN(box_pitch)(&s->in, s->boxes.size[0], s->boxes.size + 1, SLICE).size * sizeof(real));
-    s->worker_bytes = s->x_bytes + aligned((size_t)FN(box_pitch)(&s->out, s->boxes.size[0], s->boxes.size + 1, SLICE).size * sizeof(real));
-    s->worker = scratch + bytes;
-    return bytes + (size_t)workers * s->worker_bytes;
-}
-
-/* The sums of `taps` neighbouring taps of a row over all cells of a part, one vector of channels. */
-ALWAYS_INLINE void sum_taps(const struct weight_plan *s, const struct box *b, struct pitch px, struct pitch py, const real *x, const real *dy,
-                            const int taps, real *to)
-{
-    const long step = s->in.step[2] * px.pixel, spread = s->in.spread[2] * px.pixel;
-    vec sum[4] = {{0}, {0}, {0}, {0}};
-    for (long n = 0; n < b->images; n++)
-        for (long d = 0; d < b->size[0]; d++)
-            for (long h = 0; h < b->size[1]; h++) {
-                const real *row = x + n * px.image + d * s->in.step[0] * px.plane + h * s->in.step[1] * px.row;
-                const real *g = dy + n * py.image + d * py.plane + h * py.row;
-                for (long q = 0; q < b->size[2]; q++) {
-                    const vec v = vec_load(g + q * py.pixel);
-                    UNROLL for (int r = 0; r < taps; r++)
-                        sum[r] = vec_madd(v, vec_load(row + q * step + r * spread), sum[r]);
-                }
-            }
-    UNROLL for (int r = 0; r < taps; r++)
-        vec_store(to + r * SLICE, sum[r]);
-}
-
-static void sum_cells(const struct box *b, struct pitch py, const real *dy, real *to)
-{
-    vec sum = {0};
-    for (long n = 0; n < b->images; n++)
-        for (long d = 0; d < b->size[0]; d++)
-            for (long h = 0; h < b->size[1]; h++)
-                for (long q = 0; q < b->size[2]; q++)
-                    sum = sum + vec_load(dy + n * py.image + d * py.plane + h * py.row + q * py.pixel);
-    vec_store(to, sum);
-}
-
-static void weight_block(void *context, long number, int worker)
-{
-    const struct weight_plan *s = context;
-    const long slice = number % s->slices, first = slice * SLICE, channels = min_long(SLICE, s->p->c - first), across = s->p->window[2];
-    const struct box box = FN(box_at)(&s->in, &s->boxes, number / s->slices);
-    const struct pitch px = FN(box_pitch)(&s->in, box.images, box.size, SLICE), py = FN(box_pitch)(&s->out, box.images, box.size, SLICE);
-    real *x = (real *)(s->worker + (size_t)worker * s->worker_bytes), *dy = (real *)((char *)x + s->x_bytes);
-    real *sums = s->sums + number * slice_reals(s);
-    if (channels < SLICE) {
-        memset(x, 0, (size_t)px.size * sizeof(real));
-        memset(dy, 0, (size_t)py.size * sizeof(real));
-    }
-    FN(box_copy)(&s->in, &box, s->x, first, channels, px, x);
-    FN(box_copy)(&s->out, &box, s->dy, first, channels, py, dy);
-    for (long c = 0; c < SLICE; c += LANES) {
-        for (long t = 0; t < s->taps;) {
-            const long r = t % across, h = t / across % s->p->window[1], d = t / across / s->p->window[1], taps = min_long(3, across - r);
-            const real *from = x + d * s->in.spread[0] * px.plane + h * s->in.spread[1] * px.row + r * s->in.spread[2] * px.pixel + c;
-            real *to = sums + t * SLICE + c;
-            if (taps == 3)
-                sum_taps(s, &box, px, py, from, dy + c, 3, to);
-            else if (taps == 2)
-                sum_taps(s, &box, px, py, from, dy + c, 2, to);
-            else
-                sum_taps(s, &box, px, py, from, dy + c, 1, to);
-            t += taps;
-        }
-        sum_cells(&box, py, dy + c, sums + s->taps * SLICE + c);
-    }
-}
-
-size_t FN(depthwise_weight_scratch)(const struct cnn_conv *p, int workers)
-{
-    struct weight_plan s;
-    return make_weight_plan(&s, p, workers, cnn_no_scratch);
-}
-
-void FN(depthwise_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
-{
-    struct weight_plan s;
-    make_weight_plan(&s, p, run->workers, run->scratch);
-    s.x = x, s.dy = dy;
-    const double cells = (double)(p->n * p->out[0]) * (double)(p->out[1] * p->out[2]);
-    cnn_parallel_for(run, s.boxes.total * s.slices, cells * (double)(p->c * (s.taps + 8)) / 50, weight_block, &s);
-    const long all = s.slices * slice_reals(&s);
-    for (long part = 1; part < s.boxes.total; part++)
-        for (long i = 0; i < all; i += LANES)
-            vec_store(s.sums + i, vec_load(s.sums + i) + vec_load(s.sums + part * all + i));
-    for (long c = 0; c < p->c; c++) {
-        const real *from = s.sums + c / SLICE * slice_reals(&s) + c % SLICE;
-        for (long d = 0; d < p->window[0]; d++)
-            for (long h = 0; h < p->window[1]; h++)
-                for (long r = 0; r < p->window[2]; r++, from += SLICE)
-                    dw[c * p->w[0] + d * p->w[2] + h * p->w[3] + r * p->w[4]] = s.boxes.total ? *from : 0;
-        if (db)
-            db[c] = s.boxes.total ? *from : 0;
-    }
 }

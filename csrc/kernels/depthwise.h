@@ -15,6 +15,11 @@ int FN(depthwise_rows_take)(const struct product *p);
 size_t FN(depthwise_rows_scratch)(const struct product *p, int workers);
 void FN(depthwise_rows)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
 
+/* The same for windows of 3 x 3 neighbours, where channels are. */
+int FN(depthwise_three_take)(const struct product *p);
+size_t FN(depthwise_three_scratch)(const struct product *p);
+void FN(depthwise_three)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
+
 /* The input gradient with a stride, where channels are neighbours. */
 int FN(depthwise_strided_take)(const struct cnn_conv *p);
 size_t FN(depthwise_strided_scratch)(const struct cnn_conv *p, int workers);

@@ -6,7 +6,7 @@
 #include "../base/machine.h"
 #include "transpose.h"
 
-enum { TALL = 4 }; /* rows of the output at once */
+enum { TALL = 4, SOON = 2 }; /* rows of the output at once; how many channels later a plane is fetched */
 
 struct plan {
     const struct product *p;
@@ -27,7 +27,7 @@ static struct plan make_plan(const struct product *p, char *scratch)
     s.in.channels = p->groups, s.in.stride[1] = p->x_group;
     s.boxes = FN(cut_boxes)(&s.in, 4096, 1, (double)cnn_machine()->l1 / 2 / sizeof(real));
     s.weight_bytes = aligned((size_t)((s.taps + 1) * LANES) * sizeof(real));
-    const long slack = LANES * (s.in.step[2] + 1); /* a vector that begins in a row may end beyond it */
+    const long slack = LANES * (s.in.step[2] + 1); /* a vector that begins in a row, or in zeros behind it, may end beyond */
     s.worker_bytes = s.weight_bytes + aligned((size_t)(FN(box_pitch)(&s.in, s.boxes.size[0], s.boxes.size + 1, 1).size + slack) * sizeof(real));
     return s;
 }
@@ -39,20 +39,22 @@ size_t FN(depthwise_rows_scratch)(const struct product *p, int workers) { return
 /* `valid` lanes go to y, whose first `room` reals may be written: what is beyond the row is the next one's, which comes later. */
 ALWAYS_INLINE void finish(const struct plan *s, const vec *sum, const int rows, const real *bias, real *y, long valid, long room)
 {
-    UNROLL for (int q = 0; q < rows; q++) {
+    const int biased = s->bias != NULL, relu = s->p->activation == CNN_RELU;
+    const long down = s->p->y[3], apart = s->p->y[4];
+    const vec added = vec_load(bias);
+    UNROLL for (int q = 0; q < rows; q++, y += down, room -= down) {
         vec t = sum[q];
-        if (s->bias)
-            t = t + vec_load(bias);
-        if (s->p->activation == CNN_RELU)
+        if (biased)
+            t = t + added;
+        if (relu)
             t = vec_select(t < 0, (vec){0}, t);
-        real *to = y + q * s->p->y[3];
-        if (s->p->y[4] != 1)
+        if (apart != 1)
             for (long i = 0; i < valid; i++)
-                to[i * s->p->y[4]] = t[i];
-        else if (valid == LANES || room - q * s->p->y[3] >= LANES)
-            vec_store(to, t);
+                y[i * apart] = t[i];
+        else if (valid == LANES || room >= LANES)
+            vec_store(y, t);
         else
-            vec_store_part(to, t, valid);
+            vec_store_part(y, t, valid);
     }
 }
 
@@ -139,13 +141,8 @@ static void spread_weights(const struct plan *s, long channel, real *to)
 /* n reals; the last vector begins early, or ends late where `room` reals may be read. */
 ALWAYS_INLINE void copy_reals(const real *from, long n, long room, real *to)
 {
-    if (n < LANES && room >= LANES) {
-        vec_store(to, vec_load(from));
-        return;
-    }
     if (n < LANES) {
-        for (long i = 0; i < n; i++)
-            to[i] = from[i];
+        vec_store(to, room >= LANES ? vec_load(from) : vec_load_part(from, n));
         return;
     }
     for (long i = 0; i < n - LANES; i += LANES)
@@ -153,29 +150,38 @@ ALWAYS_INLINE void copy_reals(const real *from, long n, long room, real *to)
     vec_store(to + n - LANES, vec_load(from + n - LANES));
 }
 
-/* box_copy of one channel with zeros around it. */
+/* n zeros or some more: what follows is written later. */
+ALWAYS_INLINE void zero_reals(real *to, long n)
+{
+    for (long i = 0; i < n; i += LANES) {
+        vec_store(to + i, (vec){0});
+        RELOAD; /* or it becomes a call of memset, of one vector */
+    }
+}
+
+/* box_copy of one channel with zeros around it, row after row as they lie in `to`, behind which a vector has room. */
 static void copy_plane_rows(const struct plan *s, const struct box *b, long channel, struct pitch pitch, real *to)
 {
-    const struct windows *v = &s->in;
+    const struct windows v = s->in;
     long first[3], extent[3];
     for (int a = 0; a < 3; a++)
-        first[a] = b->begin[a] * v->step[a] - v->before[a], extent[a] = box_extent(v, a, b->size[a]);
-    const long left = min_long(extent[2], max_long(0, -first[2])), inside = max_long(0, min_long(extent[2] - left, v->in[2] - first[2] - left));
-    const int dense = v->stride[3] == v->in[2];
+        first[a] = b->begin[a] * v.step[a] - v.before[a], extent[a] = box_extent(&v, a, b->size[a]);
+    const long left = min_long(extent[2], max_long(0, -first[2])), inside = max_long(0, min_long(extent[2] - left, v.in[2] - first[2] - left));
+    const long dense = v.stride[3] == v.in[2], right = extent[2] - left - inside, skipped = first[2] + left;
+    const real *const x = s->x + channel * v.stride[1] + skipped;
     for (long n = 0; n < b->images; n++)
         for (long d = first[0]; d < first[0] + extent[0]; d++)
             for (long h = first[1]; h < first[1] + extent[1]; h++, to += pitch.row) {
-                if (d < 0 || d >= v->in[0] || h < 0 || h >= v->in[1] || inside == 0) {
-                    memset(to, 0, (size_t)extent[2] * sizeof(real));
+                if (d < 0 || d >= v.in[0] || h < 0 || h >= v.in[1] || inside == 0) {
+                    zero_reals(to, extent[2]);
                     continue;
                 }
-                const real *row = s->x + (b->image + n) * v->stride[0] + channel * v->stride[1] + d * v->stride[2] + h * v->stride[3];
-                for (long i = 0; i < left; i++)
-                    to[i] = 0;
-                const long room = dense ? (v->in[1] - h) * v->in[2] - first[2] - left : 0;
-                copy_reals(row + first[2] + left, inside, room, to + left);
-                for (long i = left + inside; i < extent[2]; i++)
-                    to[i] = 0;
+                const real *row = x + (b->image + n) * v.stride[0] + d * v.stride[2] + h * v.stride[3];
+                for (long i = 0; i < inside; i += LINE)
+                    __builtin_prefetch(row + SOON * v.stride[1] + i);
+                zero_reals(to, left);
+                copy_reals(row, inside, dense ? (v.in[1] - h) * v.in[2] - skipped : 0, to + left);
+                zero_reals(to + left + inside, right);
             }
 }
 

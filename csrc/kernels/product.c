@@ -196,36 +196,23 @@ static long find_taps(const struct plan *s, struct pitch pitch, long *offset)
     return parts;
 }
 
-/* LANES cells of y, next to each other or every other one, whose neighbours stay as they are: those belong to another phase of a transposed convolution,
- * which no thread computes now. */
-ALWAYS_INLINE void put_cells(vec v, const long step, real *y)
+/* Cells [begin, end), `step` apart in y: squares of LANES cells and LANES filters are turned, the last ones of the cells begin early, or end late where they
+ * are few. Cells between belong to another phase of a transposed convolution, which no thread computes now. */
+ALWAYS_INLINE void scatter_run(const struct plan *s, const real *from, long begin, long end, const long *out, long squares, const int step, long width, real *y)
 {
-    if (step == 1) {
-        vec_store(y, v);
-        return;
-    }
-#if CNN_HAS_TRANSPOSE
-    mask even;
-    for (int i = 0; i < LANES; i++)
-        even[i] = i % 2 ? 0 : -1;
-    const vec low = vec_load(y), high = vec_load(y + LANES - 1); /* they share a neighbour, and nothing behind the last cell is read */
-    vec_store(y, vec_select(even, __builtin_shufflevector(v, v, LOWER_INDICES), low));
-    vec_store(y + LANES - 1, vec_select(even, high, __builtin_shufflevector(v, v, UPPER_INDICES)));
-#endif
-}
-
-/* Cells [begin, end), `step` apart in y: squares of LANES cells and LANES filters are turned, the last ones of the cells begin early. */
-ALWAYS_INLINE void scatter_run(const struct plan *s, const real *from, long begin, long end, const long *out, long squares, const long step, long width, real *y)
-{
-    const long df = s->p->y[1];
+    const long df = s->p->y[1], count = min_long(LANES, end - begin);
     for (long j = 0; j < squares; j += LANES)
         for (long m = begin;; m = min_long(m + LANES, end - LANES)) {
             vec v[LANES];
             for (int i = 0; i < LANES; i++)
-                v[i] = vec_load(from + (m + i) * width + j);
+                v[i] = vec_load(from + (m + min_long(i, count - 1)) * width + j);
             transpose(v);
-            for (int i = 0; i < LANES; i++)
-                put_cells(v[i], step, y + out[m] + (j + i) * df);
+            real *to = y + out[m] + j * df;
+            for (int i = 0; i < LANES; i++, to += df)
+                if (step == 2)
+                    vec_store_every_other(to, v[i], count);
+                else
+                    vec_put(to, v[i], count);
             if (m + LANES >= end)
                 break;
         }
@@ -234,12 +221,12 @@ ALWAYS_INLINE void scatter_run(const struct plan *s, const real *from, long begi
 /* Results of a panel, [cell][width], to their places in y. */
 static void scatter(const struct plan *s, const real *from, long cells, const long *out, long valid, long width, real *y)
 {
-    const long df = s->p->y[1], step = s->p->y[4], turns = step == 1 || (CNN_HAS_TRANSPOSE && step == 2);
+    const long df = s->p->y[1], step = s->p->y[4], turns = step == 1 || step == 2;
     for (long begin = 0, end; begin < cells; begin = end) { /* some lines of each plane at a time */
         const long most = min_long(cells, begin + 64);
         for (end = begin + 1; end < most && (!turns || out[end] == out[end - 1] + step);)
             end++;
-        const long squares = turns && end - begin >= LANES ? valid / LANES * LANES : 0;
+        const long squares = turns && 2 * (end - begin) >= LANES ? valid / LANES * LANES : 0;
         if (step == 1)
             scatter_run(s, from, begin, end, out, squares, 1, width, y);
         else

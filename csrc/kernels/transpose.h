@@ -66,6 +66,36 @@ ALWAYS_INLINE void transpose(vec v[LANES])
 }
 #endif
 
+/* The first n reals of v to every other real of p. Those between may be written by nobody else now; behind the last one nothing is touched. */
+ALWAYS_INLINE void vec_store_every_other(real *p, vec v, long n)
+{
+#if CNN_HAS_TRANSPOSE && CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    const unsigned some = (unsigned)((UINT64_C(1) << 2 * n) - 1) & 0x55555555u; /* two bits a real */
+    const vec low = __builtin_shufflevector(v, v, LOWER_INDICES), high = __builtin_shufflevector(v, v, UPPER_INDICES);
+#if CNN_DOUBLE
+    _mm512_mask_storeu_pd(p, (__mmask8)some, (__m512d)low);
+    _mm512_mask_storeu_pd(p + LANES, (__mmask8)(some >> LANES), (__m512d)high);
+#else
+    _mm512_mask_storeu_ps(p, (__mmask16)some, (__m512)low);
+    _mm512_mask_storeu_ps(p + LANES, (__mmask16)(some >> LANES), (__m512)high);
+#endif
+#else
+#if CNN_HAS_TRANSPOSE
+    if (n == LANES) {
+        mask even;
+        for (int i = 0; i < LANES; i++)
+            even[i] = i % 2 ? 0 : -1;
+        const vec low = vec_load(p), high = vec_load(p + LANES - 1); /* they share a neighbour */
+        vec_store(p, vec_select(even, __builtin_shufflevector(v, v, LOWER_INDICES), low));
+        vec_store(p + LANES - 1, vec_select(even, high, __builtin_shufflevector(v, v, UPPER_INDICES)));
+        return;
+    }
+#endif
+    for (long i = 0; i < n; i++)
+        p[2 * i] = v[i];
+#endif
+}
+
 /* LANES reals, `step` apart. Nothing beyond the last one is read. */
 ALWAYS_INLINE vec vec_load_apart(const real *p, const long step)
 {

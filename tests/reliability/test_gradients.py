@@ -98,3 +98,19 @@ def test_planted_error_is_found():
 
 def test_cases_cover_exact_names():
     assert set(CASES) >= EXACT
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_nothing_needed_nothing_computed(name, rng):
+    """``needs=()``: a gradient of everything is None; a name that is no array, or one string, is refused."""
+    op = OPERATIONS[name]
+    if op.backward is None or op.variadic:
+        pytest.skip("it has no backward of single arrays")
+    arrays, options = CASES[name](rng, np.float64, small=True)
+    y = op.forward(*arrays, **options)
+    dy = tuple(np.ones_like(part) for part in y) if isinstance(y, tuple) else np.ones_like(y, np.float64)
+    assert all(g is None for g in op.backward(dy, *arrays, **options, needs=()))
+    with pytest.raises(ValueError, match="needs holds 'z'"):
+        op.backward(dy, *arrays, **options, needs=("z",))
+    with pytest.raises(TypeError, match="needs is a str, expected a tuple"):
+        op.backward(dy, *arrays, **options, needs="x")
