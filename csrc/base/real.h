@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #ifdef __AVX512F__
-#include <immintrin.h> /* masked moves: the one thing that vectors of the language lack */
+#include <immintrin.h>
 #endif
 
 #ifndef CNN_DTYPE
@@ -75,13 +75,24 @@ ALWAYS_INLINE vec vec_madd(vec a, vec b, vec c) { return a * b + c; }
 /* Lane-wise m ? a : b. A vector `?:` is not C; this form becomes one masked move. */
 ALWAYS_INLINE vec vec_select(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
 
-/* The first n < LANES reals of p, zeros above; and their store. What lies beyond is not touched. */
-#if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__) && CNN_DOUBLE
-ALWAYS_INLINE vec vec_load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p); }
-ALWAYS_INLINE void vec_store_part(real *p, vec v, long n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v); }
-#elif CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
-ALWAYS_INLINE vec vec_load_part(const real *p, long n) { return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
-ALWAYS_INLINE void vec_store_part(real *p, vec v, long n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+/* The lanes whose bits are set; what lies at the others is not touched. Vectors of the language have no such moves. */
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+#define CNN_HAS_MASKED_MOVES 1
+#if CNN_DOUBLE
+ALWAYS_INLINE vec vec_load_masked(const real *p, unsigned lanes) { return (vec)_mm512_maskz_loadu_pd((__mmask8)lanes, p); }
+ALWAYS_INLINE void vec_store_masked(real *p, vec v, unsigned lanes) { _mm512_mask_storeu_pd(p, (__mmask8)lanes, (__m512d)v); }
+#else
+ALWAYS_INLINE vec vec_load_masked(const real *p, unsigned lanes) { return (vec)_mm512_maskz_loadu_ps((__mmask16)lanes, p); }
+ALWAYS_INLINE void vec_store_masked(real *p, vec v, unsigned lanes) { _mm512_mask_storeu_ps(p, (__mmask16)lanes, (__m512)v); }
+#endif
+#else
+#define CNN_HAS_MASKED_MOVES 0
+#endif
+
+/* The first n < LANES reals of p, zeros above; and their store. */
+#if CNN_HAS_MASKED_MOVES
+ALWAYS_INLINE vec vec_load_part(const real *p, long n) { return vec_load_masked(p, (1u << n) - 1); }
+ALWAYS_INLINE void vec_store_part(real *p, vec v, long n) { vec_store_masked(p, v, (1u << n) - 1); }
 #else
 ALWAYS_INLINE vec vec_load_part(const real *p, long n)
 {

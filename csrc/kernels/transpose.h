@@ -69,16 +69,10 @@ ALWAYS_INLINE void transpose(vec v[LANES])
 /* The first n reals of v to every other real of p. Those between may be written by nobody else now; behind the last one nothing is touched. */
 ALWAYS_INLINE void vec_store_every_other(real *p, vec v, long n)
 {
-#if CNN_HAS_TRANSPOSE && CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+#if CNN_HAS_TRANSPOSE && CNN_HAS_MASKED_MOVES
     const unsigned some = (unsigned)((UINT64_C(1) << 2 * n) - 1) & 0x55555555u; /* two bits a real */
-    const vec low = __builtin_shufflevector(v, v, LOWER_INDICES), high = __builtin_shufflevector(v, v, UPPER_INDICES);
-#if CNN_DOUBLE
-    _mm512_mask_storeu_pd(p, (__mmask8)some, (__m512d)low);
-    _mm512_mask_storeu_pd(p + LANES, (__mmask8)(some >> LANES), (__m512d)high);
-#else
-    _mm512_mask_storeu_ps(p, (__mmask16)some, (__m512)low);
-    _mm512_mask_storeu_ps(p + LANES, (__mmask16)(some >> LANES), (__m512)high);
-#endif
+    vec_store_masked(p, __builtin_shufflevector(v, v, LOWER_INDICES), some);
+    vec_store_masked(p + LANES, __builtin_shufflevector(v, v, UPPER_INDICES), some >> LANES);
 #else
 #if CNN_HAS_TRANSPOSE
     if (n == LANES) {

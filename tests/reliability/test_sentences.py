@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import cnnpy
-from cnnpy import data, functional as F, models, nn, optim, tools
+from cnnpy import data, models, nn, optim, tools
+from cnnpy import functional as F
 from cnnpy.nn import init
 from cnnpy.optim import schedules
 
@@ -56,6 +57,7 @@ REFUSED = {
     "LSTM proj_size": (lambda: nn.LSTM(2, 3, proj_size=3), ValueError, "expected an int from 0 to hidden_size - 1"),
     "LSTM sizes": (lambda: nn.LSTM(0, 3), ValueError, "LSTM: input_size is 0, expected an int of at least 1"),
     "LSTMCell input": (lambda: nn.LSTMCell(2, 3)(np.zeros(5)), ValueError, r"LSTMCell: x has shape \(5,\), expected \(N, 2\)"),
+    "needs as a string": (lambda: F.relu_backward(X, X, needs="x"), TypeError, "relu_backward: needs is a str, expected a tuple of names"),
     "LSTMCell width": (lambda: nn.LSTMCell(2, 3)(np.zeros((4, 5))), ValueError, r"expected \(12, 5\) because x has shape \(4, 5\)"),
     "GroupNorm groups": (lambda: nn.GroupNorm(3, 4), ValueError, "num_groups is 3, expected a divisor of num_channels 4"),
     "BatchNorm2d of a signal": (lambda: nn.InstanceNorm2d(2)(X[0]), ValueError, "x has 3 axes, expected 4"),
