@@ -131,4 +131,7 @@ ALWAYS_INLINE long max_long(long a, long b) { return a > b ? a : b; }
 ALWAYS_INLINE long divide_up(long a, long b) { return (a + b - 1) / b; }
 ALWAYS_INLINE long round_up(long a, long b) { return divide_up(a, b) * b; }
 
+/* Room in scratch: whole cache lines. */
+ALWAYS_INLINE size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
 #endif

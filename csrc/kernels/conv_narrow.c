@@ -39,8 +39,6 @@ struct plan {
     size_t worker_bytes;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static void describe(struct plan *s, const struct cnn_conv *p)
 {
     *s = (struct plan){.p = p, .in = FN(conv_windows)(p)};

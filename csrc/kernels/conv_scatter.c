@@ -35,8 +35,6 @@ int FN(few_channels)(const struct cnn_conv *p)
     return p->c / p->groups <= 8 && p->k / p->groups >= 4 && taps > 1 && taps <= 1024 && p->k / p->groups <= 4096;
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     *s = (struct plan){.p = p, .channels = p->c / p->groups, .filters = p->k / p->groups};

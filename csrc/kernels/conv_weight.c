@@ -58,8 +58,6 @@ struct plan {
     real *sums, *bias_sums;      /* of part 0, the others behind it */
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 /* Hands out the memory of a part's copies. */
 static size_t place_part(const struct plan *s, struct part *part, char *memory)
 {

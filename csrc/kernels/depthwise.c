@@ -25,7 +25,6 @@ struct plan {
     size_t worker_bytes, box_bytes;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static long packed_reals(const struct plan *s) { return (s->taps + 1) * BLOCK; }
 
 static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)

@@ -19,8 +19,6 @@ struct plan {
     size_t worker_bytes, weight_bytes;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static struct plan make_plan(const struct product *p, char *scratch)
 {
     struct plan s = {.p = p, .in = p->in, .taps = p->in.taps[0] * p->in.taps[1] * p->in.taps[2], .worker = scratch};

@@ -11,8 +11,6 @@
 
 enum { PART = 2048, NINE = 9 }; /* output pixels of a part; taps whose sums are kept at once, at most */
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 struct plan {
     const struct cnn_conv *p;
     const real *x, *dy;

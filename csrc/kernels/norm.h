@@ -4,8 +4,6 @@
 
 #include "../base/real.h"
 
-ALWAYS_INLINE size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 /* Mean and M2 (sum of squared deviations) of what was seen so far. */
 struct moments {
     double count, mean, m2;

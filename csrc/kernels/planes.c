@@ -69,7 +69,6 @@ void FN(scatter_planes)(struct plane_image image, const real *from, long n, long
             scatter_row(from, stride[1], stride[4], cells, channels, y + d * stride[2] + h * stride[3]);
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static long lanes_of(const struct planes *s) { return min_long(s->c, LANES); }
 static size_t side_bytes(const struct planes *s, struct plane_image image) { return aligned((size_t)(plane_cells(image.size) * lanes_of(s)) * sizeof(real)); }
 static size_t worker_bytes(const struct planes *s) { return side_bytes(s, s->in) + side_bytes(s, s->out) + aligned(s->scratch); }

@@ -36,8 +36,6 @@ struct plan {
     size_t worker_bytes, x_bytes, dy_bytes;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static struct windows cell_by_cell(const struct cnn_conv *p, long channels, const long stride[5], int is_input)
 {
     struct windows w = {.images = p->n, .channels = channels, .mode = CNN_ZEROS};

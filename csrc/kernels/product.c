@@ -39,8 +39,6 @@ static long roomy_pixel(long channels)
     return bytes % 1024 == 0 ? channels + 64 / (long)sizeof(real) : channels;
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 /* Cells of a long row in a box, at most, and those that a deep chunk leaves room for: whole tiles of AVX-512. Panels that may read pixels where they lie,
  * a power of two apart. */
 enum { MANY_CELLS = 448, FEW_CELLS = 126, FEW_PANELS = 16 };

@@ -8,7 +8,6 @@
 
 enum { AHEAD = 256 }; /* rows of x that are multiplied together */
 
-ALWAYS_INLINE size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 /* Rows of a tile at a large power of two apart would share one set of the first cache. */
 ALWAYS_INLINE long roomy(long reals) { return reals * (long)sizeof(real) % 1024 == 0 ? reals + 64 / (long)sizeof(real) : reals; }
 

@@ -25,8 +25,6 @@ struct rows {
     long room;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 int FN(resize_rows_take)(const struct cnn_resize *p)
 {
     const int neighbours = p->x[1] == 1 && p->y[1] == 1 && p->c > 1;

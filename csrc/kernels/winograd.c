@@ -38,8 +38,6 @@ struct plan {
     size_t worker_bytes, tile_bytes, pack_bytes, u_bytes, v_bytes;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static size_t make_plan(struct plan *s, const struct product *p, int m, int workers, char *scratch)
 {
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), l3 = (double)cnn_machine()->l3 / sizeof(real);

@@ -10,7 +10,6 @@ struct tiles FN(cut_tiles)(const struct windows *w, int m)
     return t;
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static size_t zero_bytes(const struct tiles *t) { return aligned((size_t)round_up(t->w.channels, LANES) * sizeof(real)); }
 
 size_t FN(tiles_scratch)(const struct tiles *t)

@@ -38,7 +38,6 @@ struct plan {
     struct cut cut;
 };
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
 static long width_of(const struct plan *s, long panel) { return s->p->k - panel * TILE_WIDTH > LANES ? TILE_WIDTH : LANES; }
 
 /* Items whose M has `cells` cells a point: nearly as many rows as filters, but enough items for all workers. */
