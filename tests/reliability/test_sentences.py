@@ -192,13 +192,13 @@ except ImportError as error:
     assert re.search(sentence, done.stdout), done.stdout + done.stderr
 
 
-def test_wrong_settings_of_the_environment():
+def test_wrong_settings_of_the_environment(tmp_path):
     for name, value, sentence in (
         ("CNNPY_ISA", "avx1024", "avx1024"),
         ("CNNPY_NUM_THREADS", "many", "CNNPY_NUM_THREADS is 'many', expected a number of threads"),
     ):
         code = f"import os; os.environ[{name!r}] = {value!r}\ntry:\n    import cnnpy; cnnpy.get_num_threads()\nexcept ImportError as error:\n    print(error)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
         assert sentence in done.stdout, done.stdout + done.stderr
 
 
