@@ -59,27 +59,8 @@ def _cell_backward(op, cell, dh, dc, x, h, c, weights, cache, needs):
     if not wanted:
         return op.Gradients(*[None] * len(op.Gradients._fields))
     found = _core.recurrent_backward(
-        function,
-        cell,
-        _one_step(function, x, weights[0]),
-        *weights,
-        None,
-        h,
-        c,
-        None,
-        False,
-        True,
-        -1,
-        1,
-        0,
-        None,
-        dh,
-        dc,
-        y,
-        gates,
-        cells,
-        wanted,
-    )
+        function, cell, _one_step(function, x, weights[0]), *weights, None, h, c, None, False, True, -1, 1, 0, None, dh, dc, y, gates, cells, wanted
+    )  # fmt: skip
     dx, dw_ih, dw_hh, db_ih, db_hh, _, dh0, dc0 = found
     values = [None if dx is None else dx[:, 0], dh0, *([dc0] if states == 2 else []), dw_ih, dw_hh, db_ih, db_hh]
     return op.Gradients(*(v if mask >> i & 1 else None for i, v in enumerate(values)))

@@ -35,7 +35,8 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     for (int i = 0; i < 5; i++)
         s->out.stride[i] = p->y[i];
     s->taps = p->window[0] * p->window[1] * p->window[2];
-    s->in_place = p->x[1] == 1 && p->y[1] == 1 && s->taps == 9 && p->window[1] == 3 && p->window[2] == 3;
+    const int filled = p->c % LANES == 0 || p->c >= 4 * LANES; /* the last channels, if they fill no vector, are copied cell by cell */
+    s->in_place = filled && p->x[1] == 1 && p->y[1] == 1 && s->taps == NINE && p->window[1] == 3 && p->window[2] == 3;
     s->slice = s->in_place ? round_up(4 * LINE, LANES) : 2 * LANES;
     s->slices = divide_up(p->c, s->slice);
     s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
@@ -94,7 +95,7 @@ static void sum_copied(const struct plan *s, const struct box *box, long first, 
     }
     FN(box_copy)(&s->in, box, s->x, first, channels, px, x);
     FN(box_copy)(&s->out, box, s->dy, first, channels, py, dy);
-    for (long c = 0; c < channels; c += LANES) {
+    for (long c = 0; c < s->slice; c += LANES) { /* lanes without a channel sum zeros: parts are added whole */
         const int nine = across == 3 && s->p->window[1] == 3;
         for (long t = 0, taps; t < s->taps; t += taps) {
             const long r = t % across, h = t / across % s->p->window[1], d = t / across / s->p->window[1];
@@ -117,9 +118,21 @@ static void sum_copied(const struct plan *s, const struct box *box, long first, 
 /* Where pixel i of an axis comes from, or -1. */
 ALWAYS_INLINE long source(int mode, long i, long length) { return i >= 0 && i < length ? i : mode == CNN_ZEROS ? -1 : cnn_source(mode, i, length); }
 
+/* What the taps of a cell see, then dy, of `valid` channels; zeros for what is not there. Sums read them from memory: compilers that see where the zeros come
+ * from compute their products before, and all others apart from the sums that they belong to, which rounds twice. */
+static void copy_cell(const struct windows *v, const real *const *rows, long left, const real *dy, long valid, real *to)
+{
+    for (int t = 0; t <= NINE; t++) {
+        const long j = t < NINE ? source(v->mode, left + t % 3 * v->spread[2], v->in[2]) : 0;
+        const real *from = t == NINE ? dy : j < 0 || !rows[t / 3] ? NULL : rows[t / 3] + j * v->stride[4];
+        vec_store(to + t * LANES, from ? vec_get(from, valid) : (vec){0});
+    }
+    RELOAD;
+}
+
 /* One row of outputs, all channels of a block: nine sums of a vector of channels and that of the bias pass from row to row. rows: of x that the taps see,
- * NULL where there is none; all: channels fill every vector. */
-ALWAYS_INLINE void add_row(const struct plan *s, const struct box *box, const real *const *rows, const real *dy, long channels, const int all, real *sums)
+ * NULL where there is none. */
+static void add_row(const struct plan *s, const struct box *box, const real *const *rows, const real *dy, long channels, real *sums)
 {
     static const real zeros[LANES];
     const struct windows *v = &s->in;
@@ -128,18 +141,19 @@ ALWAYS_INLINE void add_row(const struct plan *s, const struct box *box, const re
     const long begin = min_long(columns, divide_up(max_long(0, -left), v->step[2])), room = v->in[2] - 1 - 2 * v->spread[2] - left;
     const long end = max_long(begin, room < 0 ? 0 : min_long(columns, room / v->step[2] + 1));
     for (long c = 0; c < channels; c += LANES) {
-        const long valid = all ? LANES : min_long(LANES, channels - c);
+        const long valid = min_long(LANES, channels - c);
+        const real *const shifted[3] = {rows[0] ? rows[0] + c : NULL, rows[1] ? rows[1] + c : NULL, rows[2] ? rows[2] + c : NULL};
         vec sum[NINE], bias = vec_load(sums + NINE * s->slice + c);
         UNROLL for (int t = 0; t < NINE; t++)
             sum[t] = vec_load(sums + t * s->slice + c);
         const real *g = dy + c;
         for (long q = 0; q < columns;) {
-            if (q < begin || q >= end) {
-                const vec dv = vec_get(g, valid);
-                UNROLL for (int t = 0; t < NINE; t++) {
-                    const long j = source(v->mode, left + q * v->step[2] + t % 3 * v->spread[2], v->in[2]);
-                    sum[t] = vec_madd(dv, j < 0 || !rows[t / 3] ? (vec){0} : vec_get(rows[t / 3] + j * pixel + c, valid), sum[t]);
-                }
+            if (q < begin || q >= end || valid < LANES) {
+                real seen[(NINE + 1) * LANES];
+                copy_cell(v, shifted, left + q * v->step[2], g, valid, seen);
+                const vec dv = vec_load(seen + NINE * LANES);
+                UNROLL for (int t = 0; t < NINE; t++)
+                    sum[t] = vec_madd(dv, vec_load(seen + t * LANES), sum[t]);
                 bias = bias + dv;
                 q++, g += y_pixel;
                 continue;
@@ -147,15 +161,15 @@ ALWAYS_INLINE void add_row(const struct plan *s, const struct box *box, const re
             const real *from[3];
             long step[3], spread[3];
             for (int i = 0; i < 3; i++) {
-                from[i] = rows[i] ? rows[i] + (left + q * v->step[2]) * pixel + c : zeros;
-                step[i] = rows[i] ? v->step[2] * pixel : 0, spread[i] = rows[i] ? v->spread[2] * pixel : 0;
+                from[i] = shifted[i] ? shifted[i] + (left + q * v->step[2]) * pixel : zeros;
+                step[i] = shifted[i] ? v->step[2] * pixel : 0, spread[i] = shifted[i] ? v->spread[2] * pixel : 0;
             }
             const long down = v->step[1] * v->stride[3] + 2 * spread[2], below = s->p->y[3];
             for (; q < end; q++, g += y_pixel) {
-                const vec dv = vec_get(g, valid);
+                const vec dv = vec_load(g);
                 UNROLL for (int i = 0; i < 3; i++) {
                     UNROLL for (int j = 0; j < 3; j++)
-                        sum[3 * i + j] = vec_madd(dv, vec_get(from[i] + j * spread[i], valid), sum[3 * i + j]);
+                        sum[3 * i + j] = vec_madd(dv, vec_load(from[i] + j * spread[i]), sum[3 * i + j]);
                     from[i] += step[i];
                 }
                 bias = bias + dv;
@@ -187,10 +201,7 @@ static void sum_in_place(const struct plan *s, const struct box *box, long first
                     const long row = source(v->mode, (box->begin[1] + h) * v->step[1] - v->before[1] + i * v->spread[1], v->in[1]);
                     rows[i] = from < 0 || row < 0 ? NULL : plane + row * v->stride[3];
                 }
-                if (channels % LANES == 0)
-                    add_row(s, box, rows, dy, channels, 1, sums);
-                else
-                    add_row(s, box, rows, dy, channels, 0, sums);
+                add_row(s, box, rows, dy, channels, sums);
             }
         }
 }

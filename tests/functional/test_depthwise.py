@@ -1,4 +1,4 @@
-"""Gradients of depthwise convolutions with a stride: the kernel for neighbouring channels against the definition and, bit by bit, against that for planes."""
+"""Depthwise convolutions: the kernels for neighbouring channels against the definition and, bit by bit, against those for planes."""
 
 import numpy as np
 import pytest
@@ -25,6 +25,51 @@ def _defined(dy, w, shape, stride, dilation, padding):
                 for b in range(w.shape[3]):
                     dx[:, :, i * stride[0] + a * dilation[0], j * stride[1] + b * dilation[1]] += dy[:, :, i, j] * w[:, 0, a, b]
     return dx[:, :, padding[0] : padding[0] + h, padding[1] : padding[1] + width]
+
+
+# batch, channels, sizes, stride, dilation, padding, mode of windows of three: rows of fewer cells than are computed at once, odd rows, several bands and
+# parts, vectors that channels do not fill, borders on one side, windows that see no pixel, planes before the first one
+THREES = [
+    (2, 33, (9, 11), 1, 1, 1, "zeros"),
+    (1, 16, (1, 1), 1, 1, 1, "zeros"),
+    (3, 40, (5, 3), 1, 1, (1, 0), "zeros"),
+    (2, 70, (19, 6), 2, 1, 1, "zeros"),
+    (1, 64, (8, 30), 2, 1, (0, 1), "reflect"),
+    (2, 21, (7, 9), 1, 1, ((2, 0), (0, 3)), "circular"),
+    (1, 35, (10, 12), 3, 2, 2, "zeros"),
+    (9, 17, (17, 18), 1, 1, 1, "replicate"),
+    (1, 300, (6, 7), 1, 1, 4, "zeros"),
+    (2, 18, (4, 6, 7), (2, 1, 1), 1, 1, "zeros"),
+    (2, 18, (4, 6, 9), 2, 1, (2, 1, 1), "zeros"),
+]
+
+
+@pytest.mark.parametrize("shape", THREES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_windows_of_three(shape, dtype, rng, isa):
+    """Against one channel at a time, which no kernel of this file computes; whole numbers, so every order of a sum is exact."""
+    n, c, size, stride, dilation, padding, mode = shape
+    d = len(size)
+    call, backward = getattr(F, f"conv{d}d"), getattr(F, f"conv{d}d_backward")
+    window = (3, 3) if d == 2 else (1, 3, 3)
+    options = {"stride": stride, "dilation": dilation, "padding": padding, "padding_mode": mode}
+    x, w, b = (rng.integers(-4, 5, s).astype(dtype) for s in ((n, c, *size), (c, 1, *window), (c,)))
+    alone = [call(x[:, i : i + 1], w[i : i + 1], b[i : i + 1], **options) for i in range(c)]
+    dy = rng.integers(-4, 5, (n, c, *alone[0].shape[2:])).astype(dtype)
+    back = [backward(dy[:, i : i + 1], x[:, i : i + 1], w[i : i + 1], b[i : i + 1], **options) for i in range(c)]
+    for order in (lambda a: a, F.channels_last):
+        np.testing.assert_array_equal(call(order(x), w, b, groups=c, **options), np.concatenate(alone, axis=1))
+        found = backward(order(dy), order(x), w, b, groups=c, **options)
+        for name, axis in (("x", 1), ("weight", 0), ("bias", 0)):
+            np.testing.assert_array_equal(getattr(found, name), np.concatenate([getattr(g, name) for g in back], axis=axis), err_msg=name)
+    x, w, dy = (rng.standard_normal(a.shape).astype(dtype) for a in (x, w, dy))
+    x[0, 0].flat[0] = np.inf
+    planes, neighbours = (
+        (call(order(x), w, groups=c, **options), *backward(order(dy), order(x), w, groups=c, **options, needs=("x", "weight"))[:2])
+        for order in (lambda a: a, F.channels_last)
+    )
+    for one, other in zip(planes, neighbours, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

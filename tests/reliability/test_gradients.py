@@ -100,12 +100,10 @@ def test_cases_cover_exact_names():
     assert set(CASES) >= EXACT
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", sorted(n for n in CASES if OPERATIONS[n].backward is not None and not OPERATIONS[n].variadic))
 def test_nothing_needed_nothing_computed(name, rng):
     """``needs=()``: a gradient of everything is None; a name that is no array is refused."""
     op = OPERATIONS[name]
-    if op.backward is None or op.variadic:
-        pytest.skip("it has no backward of single arrays")
     arrays, options = CASES[name](rng, np.float64, small=True)
     y = op.forward(*arrays, **options)
     dy = tuple(np.ones_like(part) for part in y) if isinstance(y, tuple) else np.ones_like(y, np.float64)
