@@ -88,14 +88,16 @@ static void zero_pixels(real *to, long pixels, long pitch, long channels)
 }
 
 /* Squares of LANES pixels, neighbours in memory, and LANES channels, the last one of which begins early. Returns how many pixels are done: all or none. */
-static long copy_squares(const real *from, long pixels, long dc, long pitch, real *to)
+static long copy_squares(const real *from, long pixels, long dc, long ahead, long pitch, real *to)
 {
     if (pixels < LANES)
         return 0;
     for (long i = 0;; i = min_long(i + LANES, pixels - LANES)) {
         vec v[LANES];
-        for (long c = 0; c < LANES; c++)
+        for (long c = 0; c < LANES; c++) {
             v[c] = vec_load(from + i + c * dc);
+            __builtin_prefetch(from + i + c * dc + ahead);
+        }
         transpose(v);
         for (long j = 0; j < LANES; j++)
             vec_store(to + (i + j) * pitch, v[j]);
@@ -125,7 +127,7 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
     } else
         for (long c0 = 0; c0 < channels; c0 += LANES) {
             const long c1 = min_long(channels, c0 + LANES);
-            const long done = dw == 1 && c1 - c0 == LANES ? copy_squares(from + c0 * dc, pixels, dc, pitch, to + c0) : 0;
+            const long done = dw == 1 && c1 - c0 == LANES ? copy_squares(from + c0 * dc, pixels, dc, w->stride[3], pitch, to + c0) : 0;
             for (long i = done; i < pixels; i++)
                 for (long c = c0; c < c1; c++)
                     to[i * pitch + c] = from[i * dw + c * dc];

@@ -41,27 +41,33 @@ static struct product forward_product(const struct cnn_conv *p)
 
 static int depthwise(const struct cnn_conv *p) { return FN(is_depthwise)(p->groups, p->c, p->k); }
 
+static int is_depthwise(const struct product *q) { return FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters); }
+
+/* Whether tiles compute it, without a transform. */
+static int is_tiled(const struct product *q)
+{
+    return phases_of(q) > 1 || (!is_depthwise(q) && !FN(pointwise_planes)(q) && !FN(winograd_tile)(q));
+}
+
 static size_t scratch_of(const struct product *q, int workers)
 {
-    if (FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters))
+    if (is_tiled(q))
+        return FN(product_scratch)(q, workers);
+    if (is_depthwise(q))
         return FN(depthwise_scratch)(q, workers);
-    if (FN(pointwise_planes)(q))
-        return FN(pointwise_scratch)(q, workers);
-    const int m = FN(winograd_tile)(q);
-    return m ? FN(winograd_scratch)(q, m, workers) : FN(product_scratch)(q, workers);
+    return FN(pointwise_planes)(q) ? FN(pointwise_scratch)(q, workers) : FN(winograd_scratch)(q, FN(winograd_tile)(q), workers);
 }
 
 static void run_product(const struct product *q, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
-    const int m = FN(winograd_tile)(q);
-    if (FN(is_depthwise)(q->groups, q->groups * q->in.channels, q->groups * q->filters))
+    if (is_tiled(q))
+        FN(product_run)(q, x, w, bias, y, run);
+    else if (is_depthwise(q))
         FN(depthwise_run)(q, x, w, bias, y, run);
     else if (FN(pointwise_planes)(q))
         FN(pointwise_run)(q, x, w, bias, y, run);
-    else if (m)
-        FN(winograd_run)(q, m, x, w, bias, y, run);
     else
-        FN(product_run)(q, x, w, bias, y, run);
+        FN(winograd_run)(q, FN(winograd_tile)(q), x, w, bias, y, run);
 }
 
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
@@ -159,6 +165,49 @@ static struct product phase_product(const struct cnn_conv *p, long index, long *
 static long cells_of(const struct product *q) { return q->in.images * q->in.out[0] * q->in.out[1] * q->in.out[2]; }
 static long taps_of(const struct product *q) { return q->in.taps[0] * q->in.taps[1] * q->in.taps[2]; }
 
+/* Makes the product of phase 0 one of all phases, which read x once, if they have as many cells and are computed by tiles. Its windows hold those of all. */
+static int join_phases(const struct cnn_conv *p, struct product *q)
+{
+    struct product joined = *q;
+    for (int a = 0; a < 3; a++) {
+        const long count = phases(p, a);
+        if (count > PHASES)
+            return 0;
+        struct phase f[PHASES];
+        long before = 0, taps = 0;
+        for (long i = 0; i < count; i++) {
+            f[i] = find_phase(p, a, i);
+            before = i ? max_long(before, f[i].before) : f[i].before;
+        }
+        for (long i = 0; i < count; i++) {
+            const long later = before - f[i].before, first = later / f[i].spread;
+            if (f[i].count != f[0].count || f[i].taps == 0 || later % f[i].spread != 0)
+                return 0;
+            joined.phases.axis[a][i].first = first, joined.phases.axis[a][i].taps = f[i].taps;
+            joined.phases.axis[a][i].w = (f[i].first_tap - f[0].first_tap) * p->w[2 + a];
+            taps = max_long(taps, first + f[i].taps);
+        }
+        joined.phases.count[a] = count, joined.phases.y[a] = p->x[2 + a];
+        joined.in.before[a] = before, joined.in.taps[a] = taps;
+    }
+    for (long i = 0; i < all_phases(p); i++) {
+        long ignored[2];
+        const struct product one = phase_product(p, i, &ignored[0], &ignored[1]);
+        if (!is_tiled(&one))
+            return 0;
+    }
+    *q = joined;
+    return 1;
+}
+
+/* The products of the input gradient one after the other: the one numbered `index`, or, as number 0, all of them at once. Returns how many there are. */
+static long input_product(const struct cnn_conv *p, long index, struct product *q, long *x_offset, long *w_offset)
+{
+    const long count = all_phases(p);
+    *q = phase_product(p, index, x_offset, w_offset);
+    return count > 1 && index == 0 && join_phases(p, q) ? 1 : count;
+}
+
 size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
@@ -169,9 +218,10 @@ size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
     if (FN(depthwise_strided_take)(p))
         return FN(depthwise_strided_scratch)(p, workers);
     size_t most = 0;
-    for (long i = 0; i < all_phases(p); i++) {
+    for (long i = 0, count = all_phases(p) > 0; i < count; i++) {
+        struct product q;
         long ignored[2];
-        const struct product q = phase_product(p, i, &ignored[0], &ignored[1]);
+        count = input_product(p, i, &q, &ignored[0], &ignored[1]);
         if (!cells_of(&q) || !taps_of(&q))
             continue;
         const size_t bytes = scratch_of(&q, workers);
@@ -227,9 +277,10 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
         FN(depthwise_strided)(p, dy, w, b, dx, run);
         return;
     }
-    for (long i = 0; i < all_phases(p); i++) {
+    for (long i = 0, count = all_phases(p) > 0; i < count; i++) {
+        struct product q;
         long x_offset, w_offset;
-        const struct product q = phase_product(p, i, &x_offset, &w_offset);
+        count = input_product(p, i, &q, &x_offset, &w_offset);
         if (!cells_of(&q))
             continue;
         if (taps_of(&q))

@@ -7,8 +7,9 @@
  *
  * The reduction runs over pixels. Parts of at most 2,048 output pixels, cut by the shape alone, are summed from zero and
  * added in order: the result depends on no thread, and rounding grows with the part, not with the batch. A part's dy is
- * copied to [pixel][filters of a panel], its x to [pixel][channels of a tile]; all taps and panels then use the copies, some
- * pixels at a time, so that those of dy stay in the first cache while tile after tile of x passes by.
+ * copied to [pixel][filters of a panel], its x to [pixel][channels of a tile], or, where windows do not overlap and pixels are
+ * small, to whole pixels, which may lie in x already; all taps and panels then use the copies, some pixels at a time, so that those of dy stay in the first
+ * cache while tile after tile of x passes by.
  * The threads share the tiles of one part after the other; where a part has few, each takes whole parts instead, and the
  * parts' sums are added in order at the end: the same additions. */
 #include "../base/machine.h"
@@ -21,14 +22,17 @@
 #include "tile.h"
 #include "winograd.h"
 
-enum { PART = 2048, TOGETHER = 16 }; /* output pixels of a part; panels of x that are copied together */
+/* Output pixels of a part; panels of x that are copied together; slices of a part's rows that may be copied by different threads; bytes from pixel to
+ * pixel of a sum up to which they may stay whole: farther apart they share sets of the first cache. */
+enum { PART = 2048, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512 };
 
 /* The part at work and the copies that belong to it. */
 struct part {
     struct box box;
-    struct pitch pixel;          /* of its input, in pixels */
+    struct pitch pitch;          /* of its input, in units: pixels of a panel, or reals where pixels are whole */
+    const real *x;               /* its first pixel, where pixels are whole */
     long parts, depth;           /* the tile's view: runs of evenly spaced pixels, and their length */
-    long *offset[2];             /* where the runs begin, for panels of x_cut.height and of one channel more */
+    long *offset[2];             /* where the runs begin: in whole pixels; in panels of x_cut.height and of one channel more */
     real *x_panels, *dy_panels;
     real *sums, *bias_sums;      /* where its sums go */
     int add;                     /* to what is there, or over it */
@@ -43,6 +47,8 @@ struct plan {
     long taps_run;               /* taps of a row that are rows of one tile: channels are few and taps neighbours in memory */
     long taps, rows;             /* taps that are walked one by one; rows of the product: taps_run * channels */
     struct cut x_cut, row_cut;   /* channels of the x panels, rows of the tiles: the same unless taps_run > 1 */
+    long pixel;                  /* reals from one whole pixel to the next; 0: x is dealt to panels */
+    int in_place;                /* whole pixels are those of x itself */
     long panels;                 /* of filters */
     struct boxes boxes;
     long cells, pixels;          /* output cells and input pixels of the largest part */
@@ -62,7 +68,7 @@ struct plan {
 static size_t place_part(const struct plan *s, struct part *part, char *memory)
 {
     part->x_panels = (real *)memory;
-    size_t bytes = aligned((size_t)(s->p->groups * s->channels * s->pixels + TILE_ROWS) * sizeof(real));
+    size_t bytes = s->in_place ? 0 : aligned((size_t)(s->p->groups * (s->pixel ? s->pixel : s->channels) * s->pixels + TILE_ROWS) * sizeof(real));
     part->dy_panels = (real *)(memory + bytes);
     bytes += aligned((size_t)(s->p->groups * s->panels * s->cells * TILE_WIDTH) * sizeof(real));
     for (int i = 0; i < 2; i++) {
@@ -74,6 +80,25 @@ static size_t place_part(const struct plan *s, struct part *part, char *memory)
 
 /* Reals of a pixel in a worker's row: the channels of TOGETHER panels. */
 static long row_room(const struct plan *s) { return min_long(TOGETHER * (s->x_cut.height + 1), round_up(s->channels, LANES)); }
+
+/* Decides whether pixels stay whole, and where. */
+static void choose_pixels(struct plan *s)
+{
+    const struct cnn_conv *p = s->p;
+    int padded = 0, overlap = 0;
+    for (int a = 0; a < 3; a++) {
+        padded |= p->before[a] != 0 || (p->out[a] - 1) * p->stride[a] + (p->window[a] - 1) * p->dilation[a] >= p->in[a];
+        overlap |= p->window[a] > p->stride[a];
+    }
+    const long most = NEIGHBOURS / (long)sizeof(real) / s->in.step[2];
+    s->in_place = !padded && !overlap && p->x[1] == 1 && p->x[4] > 0 && p->x[4] <= most && (s->taps_run == 1 || p->x[4] == s->channels);
+    if (s->in_place)
+        s->pixel = p->x[4];
+    else if (s->x_cut.tiles == 1)
+        s->pixel = s->channels;
+    else if (!overlap && s->channels <= most)
+        s->pixel = s->channels;
+}
 
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
@@ -90,6 +115,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->rows = s->taps_run * s->channels;
     s->x_cut = cut_rows(s->channels);
     s->row_cut = cut_rows(s->rows);
+    choose_pixels(s);
     s->panels = divide_up(s->filters, TILE_WIDTH);
     s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
@@ -109,7 +135,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     size_t bytes = aligned((size_t)(kept * s->sum_reals) * sizeof(real));
     s->bias_sums = (real *)(scratch + bytes);
     bytes += aligned((size_t)(kept * s->bias_reals) * sizeof(real));
-    s->row_bytes = s->x_cut.tiles < 2 ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
+    s->row_bytes = s->pixel ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
     s->worker = scratch + bytes;
     s->worker_bytes = s->row_bytes + (s->boxes.total > 1 && !s->whole_parts ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0);
     bytes += s->worker_bytes * (size_t)workers;
@@ -120,48 +146,61 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
 
 static long panel_vectors(const struct plan *s, long panel) { return s->filters - panel * TILE_WIDTH > LANES ? TILE_VECTORS : 1; }
 
-/* Some panels of x, from the one numbered `first`: row by row through a buffer, whose pixels are then dealt out. */
-static void copy_channels(const struct plan *s, const struct part *part, long group, long first, real *row)
+/* Rows [first, last) of the part, all channels of the group. */
+static void copy_whole(const struct plan *s, const struct part *part, long group, long first, long last)
 {
-    const long last = min_long(first + TOGETHER, s->x_cut.tiles), begin = cut_begin(s->x_cut, first);
-    const long channels = cut_begin(s->x_cut, last) - begin, room = row_room(s);
+    const struct pitch pitch = part->pitch;
+    const long rows = pitch.plane / pitch.row, planes = pitch.image / pitch.plane;
     const real *x = s->x + group * s->channels * s->p->x[1];
-    real *to = part->x_panels + (group * s->channels + begin) * s->pixels;
-    if (s->x_cut.tiles == 1) {
-        FN(box_copy)(&s->in, &part->box, x, begin, channels, FN(box_pitch)(&s->in, part->box.images, part->box.size, channels), to);
-        return;
+    real *to = part->x_panels + group * s->pixel * s->pixels;
+    for (long i = first; i < last; i++) {
+        const long n = i / rows / planes, d = i / rows % planes, h = i % rows;
+        FN(box_copy_row)(&s->in, &part->box, x, 0, s->channels, n, d, h, pitch.pixel, to + i * pitch.row);
     }
-    const struct pitch pitch = part->pixel;
-    const long width = pitch.row, rows = pitch.plane / width, planes = pitch.image / pitch.plane, all = part->box.images * pitch.image;
-    for (long n = 0; n < part->box.images; n++)
-        for (long d = 0; d < planes; d++)
-            for (long h = 0; h < rows; h++) {
-                const long at = n * pitch.image + d * pitch.plane + h * pitch.row;
-                FN(box_copy_row)(&s->in, &part->box, x, begin, channels, n, d, h, room, row);
-                for (long panel = first; panel < last; panel++) {
-                    const long c = cut_begin(s->x_cut, panel) - begin, height = cut_height(s->x_cut, panel);
-                    const real *from = row + c;
-                    real *next = to + c * s->pixels + at * height;
-                    /* Whole vectors reach into the next pixels, which are written later; the last pixels of all must not. */
-                    const long beyond = divide_up(round_up(height, LANES) - height, height), vectors = min_long(width, max_long(0, all - beyond - at));
-                    for (long i = 0; i < vectors; i++, from += room, next += height)
-                        for (long j = 0; j < height; j += LANES)
-                            vec_store(next + j, vec_load(from + j));
-                    for (long i = vectors; i < width; i++, from += room, next += height)
-                        for (long j = 0; j < height; j++)
-                            next[j] = from[j];
-                }
-            }
 }
 
-static long panels_of(const struct plan *s) { return divide_up(s->x_cut.tiles, TOGETHER) + s->panels; }
+/* Rows [begin, end) of some panels of x, from the one numbered `first`: each through a buffer, whose pixels are then dealt out. */
+static void copy_channels(const struct plan *s, const struct part *part, long group, long first, long begin, long end, real *row)
+{
+    const long last = min_long(first + TOGETHER, s->x_cut.tiles), c0 = cut_begin(s->x_cut, first);
+    const long channels = cut_begin(s->x_cut, last) - c0, room = row_room(s);
+    const real *x = s->x + group * s->channels * s->p->x[1];
+    real *to = part->x_panels + (group * s->channels + c0) * s->pixels;
+    const struct pitch pitch = part->pitch;
+    const long width = pitch.row, rows = pitch.plane / width, planes = pitch.image / pitch.plane;
+    for (long number = begin; number < end; number++) {
+        const long at = number * width;
+        FN(box_copy_row)(&s->in, &part->box, x, c0, channels, number / rows / planes, number / rows % planes, number % rows, room, row);
+        for (long panel = first; panel < last; panel++) {
+            const long c = cut_begin(s->x_cut, panel) - c0, height = cut_height(s->x_cut, panel);
+            const real *from = row + c;
+            real *next = to + c * s->pixels + at * height;
+            /* Whole vectors reach into the next pixels, which are written later; the last ones of these rows must not. */
+            const long beyond = divide_up(round_up(height, LANES) - height, height), vectors = min_long(width, max_long(0, end * width - beyond - at));
+            for (long i = 0; i < vectors; i++, from += room, next += height)
+                for (long j = 0; j < height; j += LANES)
+                    vec_store(next + j, vec_load(from + j));
+            for (long i = vectors; i < width; i++, from += room, next += height)
+                for (long j = 0; j < height; j++)
+                    next[j] = from[j];
+        }
+    }
+}
 
-/* Copies panels of the part: first those of x, then those of dy, group by group. */
+/* Pieces of x that are copied one by one: slices of rows; where they are dealt, of TOGETHER panels each. */
+static long x_pieces(const struct plan *s) { return s->in_place ? 0 : s->pixel ? SLICES : SLICES * divide_up(s->x_cut.tiles, TOGETHER); }
+static long panels_of(const struct plan *s) { return x_pieces(s) + s->panels; }
+
+/* Copies what belongs to the part: first pieces of x, then panels of dy, group by group. */
 static void copy_panel(const struct plan *s, const struct part *part, long block, int worker)
 {
-    const long group = block / panels_of(s), index = block % panels_of(s), panel = index - divide_up(s->x_cut.tiles, TOGETHER);
+    const long group = block / panels_of(s), index = block % panels_of(s), panel = index - x_pieces(s);
     if (panel < 0) {
-        copy_channels(s, part, group, index * TOGETHER, (real *)(s->worker + (size_t)worker * s->worker_bytes));
+        const long rows = part->box.images * (part->pitch.image / part->pitch.row), first = rows * (index % SLICES) / SLICES, last = rows * (index % SLICES + 1) / SLICES;
+        if (s->pixel)
+            copy_whole(s, part, group, first, last);
+        else
+            copy_channels(s, part, group, index / SLICES * TOGETHER, first, last, (real *)(s->worker + (size_t)worker * s->worker_bytes));
         return;
     }
     const long width = panel_vectors(s, panel) * LANES, valid = min_long(width, s->filters - panel * TILE_WIDTH);
@@ -195,15 +234,17 @@ static void compute_tile(const struct plan *s, const struct part *part, long num
 {
     const long group = number / s->panels, vectors = panel_vectors(s, number % s->panels), width = vectors * LANES;
     const long tile = index / s->taps, tap = index % s->taps, begin = cut_begin(s->row_cut, tile), height = cut_height(s->row_cut, tile);
-    const long pitch = s->taps_run > 1 ? s->channels : height; /* reals from pixel to pixel of this panel of x */
-    const long across = s->p->window[2] / s->taps_run, step = pitch * s->in.step[2];
+    const long unit = s->pixel ? 1 : height; /* reals */
+    const long across = s->p->window[2] / s->taps_run, step = part->pitch.pixel * unit * s->in.step[2];
     const long r[3] = {tap / across / s->p->window[1], tap / across % s->p->window[1], tap % across};
     const long *d = s->p->dilation;
-    struct tile t = {.parts = span.runs, .depth = span.depth, .offset = part->offset[pitch - s->x_cut.height] + span.run, .step = step,
+    struct tile t = {.parts = span.runs, .depth = span.depth, .offset = part->offset[s->pixel ? 0 : height - s->x_cut.height] + span.run, .step = step,
                      .b = part->dy_panels + number * s->cells * TILE_WIDTH + (span.run * part->depth + span.first) * width, .valid = width,
                      .join = join};
-    t.a[0] = part->x_panels + (s->taps_run > 1 ? group * s->channels * s->pixels + begin : (group * s->channels + begin) * s->pixels) +
-             (r[0] * d[0] * part->pixel.plane + r[1] * d[1] * part->pixel.row + r[2] * d[2]) * pitch + span.first * step;
+    t.a[0] = (s->in_place ? part->x + group * s->channels + begin
+              : s->pixel  ? part->x_panels + group * s->pixel * s->pixels + begin
+                          : part->x_panels + (group * s->channels + begin) * s->pixels) +
+             (r[0] * d[0] * part->pitch.plane + r[1] * d[1] * part->pitch.row + r[2] * d[2] * part->pitch.pixel) * unit + span.first * step;
     for (long i = 0; i < height; i++)
         t.c[i] = sums + i * width;
     FN(tile_columns)(height, (int)vectors)(&t);
@@ -255,12 +296,19 @@ static void compute_units(const struct plan *s, const struct part *part, long fi
 static void find_runs(const struct plan *s, struct part *part)
 {
     const long *size = part->box.size, *step = s->in.step;
-    part->pixel = FN(box_pitch)(&s->in, part->box.images, size, 1);
-    const long apart[3] = {part->pixel.image, step[0] * part->pixel.plane, step[1] * part->pixel.row};
+    part->pitch = FN(box_pitch)(&s->in, part->box.images, size, s->pixel ? s->pixel : 1);
+    if (s->in_place) {
+        const long *stride = s->in.stride, *begin = part->box.begin;
+        part->pitch = (struct pitch){stride[4], stride[3], stride[2], stride[0], 0};
+        part->x = s->x + part->box.image * stride[0];
+        for (int a = 0; a < 3; a++)
+            part->x += begin[a] * step[a] * stride[2 + a];
+    }
+    const long apart[3] = {part->pitch.image, step[0] * part->pitch.plane, step[1] * part->pitch.row};
     long count[3] = {part->box.images, size[0], size[1]};
     part->depth = size[2];
     for (int i = 2; i >= 0; i--) {
-        if (count[i] > 1 && apart[i] != part->depth * step[2])
+        if (count[i] > 1 && apart[i] != part->depth * step[2] * part->pitch.pixel)
             break;
         part->depth *= count[i];
         count[i] = 1;
@@ -270,7 +318,7 @@ static void find_runs(const struct plan *s, struct part *part)
         for (long d = 0; d < count[1]; d++)
             for (long h = 0; h < count[2]; h++, part->parts++) {
                 const long offset = n * apart[0] + d * apart[1] + h * apart[2];
-                part->offset[0][part->parts] = offset * s->x_cut.height;
+                part->offset[0][part->parts] = s->pixel ? offset : offset * s->x_cut.height;
                 part->offset[1][part->parts] = offset * (s->x_cut.height + 1);
             }
 }

@@ -15,14 +15,16 @@ struct plan {
     real *y;
     long chunk;                /* channels of a chunk */
     long taps, terms;          /* terms = taps * channels: length of a sum */
-    long panels;               /* of TILE_WIDTH filters, the last one perhaps of LANES; a group */
+    long phases, panels;       /* panels of TILE_WIDTH filters, the last one perhaps of LANES, those of all phases beside each other; a group */
     long panel_size;           /* reals of a full panel: terms * TILE_WIDTH */
     struct boxes boxes;
     long cells;                /* output cells of the largest box */
     long together, slices;     /* panels a block computes; blocks that share a box */
+    long kept;                 /* panels whose sums are kept aside at a time, where y has another order */
     int in_place;              /* x itself serves as the box */
     int one_run;               /* a row of taps is one run of channels in memory */
     int direct;                /* filters are neighbours in y: tiles store there */
+    int pair;                  /* cells of two phases alternate in y */
     int pack_late;             /* one box: a panel serves once, and is packed in a cache just before */
     long pass_groups, pass_panels; /* that are packed at once; the rest follows in further passes */
     long first_group, groups, first_panel, count; /* of the pass at work */
@@ -97,9 +99,11 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
     s->taps = w->taps[0] * w->taps[1] * w->taps[2];
     const long chunk = s->chunk = chunk_of(w, s->taps);
     s->terms = s->taps * w->channels;
-    s->panels = divide_up(p->filters, TILE_WIDTH);
+    s->phases = phases_of(p);
+    s->panels = divide_up(p->filters, TILE_WIDTH) * s->phases;
     s->panel_size = s->terms * TILE_WIDTH;
     s->direct = p->y[1] == 1;
+    s->pair = CNN_HAS_TRANSPOSE && !s->direct && p->phases.count[2] == 2 && p->phases.y[2] == 1 && p->y[4] == 2;
 
     const double room = (double)cnn_machine()->l2 / 2 / sizeof(real);
     s->boxes = FN(cut_boxes)(w, cells_of_box(w, s->taps, chunk, room, workers), chunk, room);
@@ -108,6 +112,7 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
     const long panel_bytes = max_long(1, s->panel_size * (long)sizeof(real)), most = max_long(1, PACKED / panel_bytes);
     s->pack_late = s->boxes.total == 1 && !p->packed;
     s->pass_panels = p->groups > 1 || s->pack_late || p->packed ? s->panels : divide_up(s->panels, max_long(1, divide_up(s->panels, most)));
+    s->pass_panels = round_up(s->pass_panels, 1 + s->pair);
     s->pass_groups = s->pack_late || p->packed ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
     int padded = 0;
     for (int a = 0; a < 3; a++)
@@ -128,7 +133,7 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
     s->slices = min_long(s->pass_panels, max_long(1, divide_up(wanted, spatial)));
     while (s->slices > 1 && panel_work * (double)(s->pass_panels / s->slices) < 1e6)
         s->slices--;
-    s->together = s->panels ? divide_up(s->pass_panels, max_long(1, s->slices)) : 0;
+    s->together = s->panels ? round_up(divide_up(s->pass_panels, max_long(1, s->slices)), 1 + s->pair) : 0;
     s->slices = s->panels ? divide_up(s->pass_panels, s->together) : 0;
 
     s->slice_bytes = s->pack_late ? aligned((size_t)(s->taps * chunk * TILE_WIDTH) * sizeof(real)) : 0;
@@ -140,9 +145,46 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
     s->box_bytes = s->in_place ? 0 : aligned((size_t)s->pitch.size * sizeof(real));
     s->cell_bytes = aligned((size_t)s->cells * sizeof(long));
     s->offset_bytes = aligned((size_t)s->taps * sizeof(long));
-    const size_t out_bytes = s->direct ? 0 : aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
+    s->kept = w->channels > chunk ? s->together : 1 + s->pair;
+    const size_t out_bytes = s->direct ? 0 : aligned((size_t)(s->kept * s->cells * TILE_WIDTH) * sizeof(real));
     s->worker_bytes = s->slice_bytes + s->box_bytes + 2 * s->cell_bytes + s->offset_bytes + out_bytes;
     return bytes + (size_t)workers * s->worker_bytes;
+}
+
+/* What a panel computes: some filters of a phase. */
+struct view {
+    long place, width, valid; /* the panel among those of its phase, filters it has room for, and has */
+    long first[3], taps[3];   /* of the windows */
+    long w, y;                /* where its weights and results begin */
+};
+
+static struct view view_panel(const struct plan *s, long group, long panel)
+{
+    const struct product *p = s->p;
+    struct view v = {.place = panel / s->phases};
+    v.width = panel_width(p, v.place), v.valid = min_long(v.width, p->filters - v.place * TILE_WIDTH);
+    v.y = group * p->y_group + v.place * TILE_WIDTH * p->y[1];
+    long phase = panel % s->phases;
+    for (int a = 2; a >= 0; a--) {
+        const long count = p->phases.count[a], i = count ? phase % count : 0;
+        v.taps[a] = p->in.taps[a];
+        if (!count)
+            continue;
+        v.first[a] = p->phases.axis[a][i].first, v.taps[a] = p->phases.axis[a][i].taps;
+        v.w += p->phases.axis[a][i].w, v.y += i * p->phases.y[a];
+        phase /= count;
+    }
+    return v;
+}
+
+static long taps_of(const struct view *v) { return v->taps[0] * v->taps[1] * v->taps[2]; }
+
+static void pack_view(const struct plan *s, const struct view *v, long group, long c0, long channels, real *to)
+{
+    struct product q = *s->p;
+    for (int a = 0; a < 3; a++)
+        q.in.taps[a] = v->taps[a];
+    FN(pack_weights)(&q, s->w + v->w, group, v->place, c0, channels, to);
 }
 
 /* Where panel `panel` of `group` stands among those packed for this pass. */
@@ -157,13 +199,13 @@ static void pack_panel(void *context, long block, int worker)
     (void)worker;
     const struct plan *s = context;
     const struct product *p = s->p;
-    const long group = s->first_group + block / s->count, panel = s->first_panel + block % s->count, width = panel_width(p, panel);
+    const long group = s->first_group + block / s->count, panel = s->first_panel + block % s->count;
+    const struct view v = view_panel(s, group, panel);
     for (long c0 = 0; !s->pack_late && !p->packed && c0 < p->in.channels; c0 += CHUNK)
-        FN(pack_weights)(p, s->w, group, panel, c0, min_long(CHUNK, p->in.channels - c0),
-                         packed_panel(s, group, panel) + c0 * s->taps * width);
+        pack_view(s, &v, group, c0, min_long(CHUNK, p->in.channels - c0), packed_panel(s, group, panel) + c0 * taps_of(&v) * v.width);
     real *bias = s->bias_packed + (group * s->panels + panel) * TILE_WIDTH;
-    for (long j = 0; j < width; j++)
-        bias[j] = s->bias && panel * TILE_WIDTH + j < p->filters ? s->bias[group * p->filters + panel * TILE_WIDTH + j] : 0;
+    for (long j = 0; j < v.width; j++)
+        bias[j] = s->bias && j < v.valid ? s->bias[group * p->filters + v.place * TILE_WIDTH + j] : 0;
 }
 
 /* Offsets of every output cell of the box: into the input box, and into y. */
@@ -183,31 +225,42 @@ static void find_cells(const struct plan *s, const struct box *b, struct pitch p
             }
 }
 
-static long find_taps(const struct plan *s, struct pitch pitch, long *offset)
+static long find_taps(const struct plan *s, const struct view *v, struct pitch pitch, long *offset)
 {
-    const struct windows *w = &s->p->in;
+    const long *spread = s->p->in.spread, *first = v->first;
     long parts = 0;
-    for (long d = 0; d < w->taps[0]; d++)
-        for (long h = 0; h < w->taps[1]; h++)
-            for (long r = 0; r < (s->one_run ? 1 : w->taps[2]); r++)
-                offset[parts++] = d * w->spread[0] * pitch.plane + h * w->spread[1] * pitch.row + r * w->spread[2] * pitch.pixel;
+    for (long d = first[0]; d < first[0] + v->taps[0]; d++)
+        for (long h = first[1]; h < first[1] + v->taps[1]; h++)
+            for (long r = first[2]; r < first[2] + (s->one_run ? 1 : v->taps[2]); r++)
+                offset[parts++] = d * spread[0] * pitch.plane + h * spread[1] * pitch.row + r * spread[2] * pitch.pixel;
     return parts;
 }
 
-/* Cells [begin, end), `step` apart in y: squares of LANES cells and LANES filters are turned, the last ones of the cells begin early, or end late where they
- * are few. Cells between belong to another phase of a transposed convolution, which no thread computes now. */
-ALWAYS_INLINE void scatter_run(const struct plan *s, const real *from, long begin, long end, const long *out, long squares, const int step, long width, real *y)
+/* A square of LANES cells, or of the first `count`, and LANES filters is turned. */
+ALWAYS_INLINE void load_square(const real *from, long count, long width, vec v[LANES])
+{
+    for (int i = 0; i < LANES; i++)
+        v[i] = vec_load(from + min_long(i, count - 1) * width);
+    transpose(v);
+}
+
+/* Cells [begin, end), `step` apart in y: squares of LANES cells and LANES filters, the last ones of the cells begin early, or end late where they
+ * are few. Cells between belong to another phase of a transposed convolution, which no thread computes now; or to `odd`, if it is given. */
+ALWAYS_INLINE void scatter_run(const struct plan *s, const real *from, const real *odd, long begin, long end, const long *out, long squares, const int step,
+                               long width, real *y)
 {
     const long df = s->p->y[1], count = min_long(LANES, end - begin);
     for (long j = 0; j < squares; j += LANES)
         for (long m = begin;; m = min_long(m + LANES, end - LANES)) {
-            vec v[LANES];
-            for (int i = 0; i < LANES; i++)
-                v[i] = vec_load(from + (m + min_long(i, count - 1)) * width + j);
-            transpose(v);
+            vec v[LANES], u[LANES];
+            load_square(from + m * width + j, count, width, v);
+            if (odd)
+                load_square(odd + m * width + j, count, width, u);
             real *to = y + out[m] + j * df;
             for (int i = 0; i < LANES; i++, to += df)
-                if (step == 2)
+                if (odd)
+                    vec_put_alternating(to, v[i], u[i], count);
+                else if (step == 2)
                     vec_store_every_other(to, v[i], count);
                 else
                     vec_put(to, v[i], count);
@@ -216,8 +269,8 @@ ALWAYS_INLINE void scatter_run(const struct plan *s, const real *from, long begi
         }
 }
 
-/* Results of a panel, [cell][width], to their places in y. */
-static void scatter(const struct plan *s, const real *from, long cells, const long *out, long valid, long width, real *y)
+/* Results of a panel, [cell][width], to their places in y. odd: those of the cells between, or NULL. */
+static void scatter(const struct plan *s, const real *from, const real *odd, long cells, const long *out, long valid, long width, real *y)
 {
     const long df = s->p->y[1], step = s->p->y[4], turns = step == 1 || step == 2;
     for (long begin = 0, end; begin < cells; begin = end) { /* some lines of each plane at a time */
@@ -226,12 +279,17 @@ static void scatter(const struct plan *s, const real *from, long cells, const lo
             end++;
         const long squares = turns && 2 * (end - begin) >= LANES ? valid / LANES * LANES : 0;
         if (step == 1)
-            scatter_run(s, from, begin, end, out, squares, 1, width, y);
+            scatter_run(s, from, NULL, begin, end, out, squares, 1, width, y);
+        else if (odd)
+            scatter_run(s, from, odd, begin, end, out, squares, 2, width, y);
         else
-            scatter_run(s, from, begin, end, out, squares, 2, width, y);
+            scatter_run(s, from, NULL, begin, end, out, squares, 2, width, y);
         for (long j = squares; j < valid; j++)
-            for (long m = begin; m < end; m++)
+            for (long m = begin; m < end; m++) {
                 y[out[m] + j * df] = from[m * width + j];
+                if (odd)
+                    y[out[m] + 1 + j * df] = odd[m * width + j];
+            }
     }
 }
 
@@ -259,13 +317,12 @@ static void compute_block(void *context, long block, int worker)
     if (first >= last)
         return;
     const struct cut cut = cut_rows(cells);
-    real *y = s->y + group * p->y_group;
 
     char *mine = s->worker + (size_t)worker * s->worker_bytes;
     real *packed = (real *)mine, *copy = (real *)(mine + s->slice_bytes);
     long *in = (long *)(mine + s->slice_bytes + s->box_bytes), *out = (long *)((char *)in + s->cell_bytes);
     long *offset = (long *)((char *)out + s->cell_bytes);
-    real *aside = (real *)((char *)offset + s->offset_bytes); /* [panel][cell][width], when y has another order */
+    real *aside = (real *)((char *)offset + s->offset_bytes); /* [panel][cell][width], where y has another order */
 
     struct tile t = {.offset = offset};
     for (long c0 = 0; c0 < w->channels; c0 += s->chunk) {
@@ -284,20 +341,22 @@ static void compute_block(void *context, long block, int worker)
         }
         if (c0 == 0 || !s->in_place)
             find_cells(s, &box, pitch, in, out);
-        t.parts = find_taps(s, pitch, offset);
-        t.depth = s->one_run ? channels * w->taps[2] : channels;
         t.join = c0 || p->accumulate ? CONTINUE : OVERWRITE;
         struct coming input = next_input(s, block, &box, c0);
         long call = 0;
         for (long panel = first; panel < last; panel++) {
-            const long width = panel_width(p, panel), number = group * s->panels + panel;
-            const long valid = min_long(width, p->filters - panel * TILE_WIDTH);
-            real *beside = aside + (panel - first) * s->cells * TILE_WIDTH;
+            const struct view v = view_panel(s, group, panel);
+            const long width = v.width;
+            real *beside = aside + (panel - first) % s->kept * s->cells * TILE_WIDTH, *y = s->y + v.y;
             if (s->pack_late)
-                FN(pack_weights)(p, s->w, group, panel, c0, channels, packed);
-            t.b = s->pack_late ? packed : packed_panel(s, group, panel) + c0 * s->taps * width;
-            t.valid = s->direct ? valid : width;
-            t.bias = is_last && s->bias ? s->bias_packed + number * TILE_WIDTH : NULL;
+                pack_view(s, &v, group, c0, channels, packed);
+            t.b = s->pack_late ? packed : packed_panel(s, group, panel) + c0 * taps_of(&v) * width;
+            if (panel == first || s->phases > 1) {
+                t.parts = find_taps(s, &v, pitch, offset);
+                t.depth = s->one_run ? channels * v.taps[2] : channels;
+            }
+            t.valid = s->direct ? v.valid : width;
+            t.bias = is_last && s->bias ? s->bias_packed + (group * s->panels + panel) * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
             for (long i = 0; i < cut.tiles; i++) {
                 fetch_coming(&input, input.lines * ++call / ((last - first) * cut.tiles));
@@ -305,12 +364,14 @@ static void compute_block(void *context, long block, int worker)
                 t.ahead = in[cut_begin(cut, i + 1 < cut.tiles ? i + 1 : 0)] - in[begin];
                 for (long r = 0; r < height; r++) {
                     t.a[r] = a + in[begin + r];
-                    t.c[r] = s->direct ? y + out[begin + r] + panel * TILE_WIDTH : beside + (begin + r) * width;
+                    t.c[r] = s->direct ? y + out[begin + r] : beside + (begin + r) * width;
                 }
                 FN(tile_rows)(height, (int)(width / LANES))(&t);
             }
-            if (is_last && !s->direct)
-                scatter(s, beside, cells, out, valid, width, y + panel * TILE_WIDTH * p->y[1]);
+            if (is_last && !s->direct && !s->pair)
+                scatter(s, beside, NULL, cells, out, v.valid, width, y);
+            else if (is_last && s->pair && panel % 2)
+                scatter(s, beside - s->cells * TILE_WIDTH, beside, cells, out, v.valid, width, y - 1);
         }
     }
 }

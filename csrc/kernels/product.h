@@ -12,16 +12,31 @@
 
 enum { CHUNK = 256, PACKED = 4 << 20 }; /* channels of a chunk; bytes of weights that are packed at once */
 
+/* Products of the same x whose results take turns in y, `count` of them along an axis (0 is 1): phase i of axis a sums taps [first, first + taps) of the
+ * windows, its weights begin `w` reals behind those of the product, its results i * y. */
+enum { PHASES = 8 };
+struct phases {
+    long count[3], y[3];
+    struct { long first, taps, w; } axis[3][PHASES];
+};
+
 struct product {
     struct windows in; /* channels: those of one group */
     long groups, filters;
     long x_group, y_group, w_group; /* from one group to the next, in reals */
     long y[5], w[5];                /* strides: n, f, d, h, w of y; f, c, taps of w */
+    struct phases phases;
     int activation;
     int algorithm;                  /* enum cnn_algorithm: what the caller asked for */
     int packed;                     /* w is what the pack function made of the weights */
     int accumulate;                 /* the sums start from y; only where filters are neighbours in y */
 };
+
+ALWAYS_INLINE long phases_of(const struct product *p)
+{
+    const long *count = p->phases.count;
+    return max_long(1, count[0]) * max_long(1, count[1]) * max_long(1, count[2]);
+}
 
 /* Filters come in panels of TILE_WIDTH, the last one perhaps of LANES. */
 ALWAYS_INLINE long panel_width(const struct product *p, long panel)

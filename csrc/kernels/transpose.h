@@ -90,6 +90,22 @@ ALWAYS_INLINE void vec_store_every_other(real *p, vec v, long n)
 #endif
 }
 
+#if CNN_HAS_TRANSPOSE
+/* a[0], b[0], a[1], b[1] ...: n reals of each. */
+ALWAYS_INLINE void vec_put_alternating(real *p, vec a, vec b, long n)
+{
+    vec_put(p, __builtin_shufflevector(a, b, LOWER_INDICES), min_long(LANES, 2 * n));
+    if (2 * n > LANES)
+        vec_put(p + LANES, __builtin_shufflevector(a, b, UPPER_INDICES), 2 * n - LANES);
+}
+#else
+ALWAYS_INLINE void vec_put_alternating(real *p, vec a, vec b, long n)
+{
+    for (long i = 0; i < n; i++)
+        p[2 * i] = a[i], p[2 * i + 1] = b[i];
+}
+#endif
+
 /* LANES reals, `step` apart. Nothing beyond the last one is read. */
 ALWAYS_INLINE vec vec_load_apart(const real *p, const long step)
 {
