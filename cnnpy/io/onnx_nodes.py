@@ -114,11 +114,13 @@ def _max_unpool(model, n, x, indices, output_shape=None):
     sizes = natural if output_shape is None else _ints(output_shape)[2:]
     planes = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(window))
     inner = _array(indices) - planes * math.prod(natural)  # they count in the natural size, whatever the result's
-    if any(s < m for s, m in zip(sizes, natural, strict=True)):
-        raise ValueError(f"import_onnx: {n} has output_shape {tuple(sizes)}, expected at least {tuple(natural)}")
-    inner = np.ravel_multi_index(np.unravel_index(inner, natural), sizes)
     if any(b != a for b, a in o["padding"]):
         raise ValueError(f"import_onnx: {n} crops unevenly, which max_unpool lacks")
+    if any(s < m for s, m in zip(sizes, natural, strict=True)):
+        raise ValueError(f"import_onnx: {n} has output_shape {tuple(sizes)}, expected at least {tuple(natural)}")
+    if np.any((inner < 0) | (inner >= math.prod(natural))):
+        raise ValueError(f"import_onnx: {n} has an index outside an image of {tuple(natural)}")
+    inner = np.ravel_multi_index(np.unravel_index(inner, natural), sizes)
     padding = [b for b, _ in o["padding"]]
     return _named("max_unpool{d}d", len(window))(x, inner, window, stride=o["stride"], padding=padding, output_size=sizes)
 

@@ -50,6 +50,28 @@ ALWAYS_INLINE void average_inside(const struct cnn_pool *p, const real *sums, co
     }
 }
 
+#if CNN_HAS_TRANSPOSE
+/* Windows of two neighbouring columns, two apart: their sums stay in registers. A division by a power of two is a product. */
+static void average_pairs(const struct cnn_pool *p, const real *x, long deep, long tall, long low, long high, real by, real *y)
+{
+    const long divisor = (long)by;
+    const vec share = vec_fill(1 / by), whole = vec_fill(by);
+    for (long w = low;; w = min_long(w + LANES, high - LANES)) {
+        const real *from = x + 2 * w;
+        vec a = vec_load(from), b = vec_load(from + LANES);
+        for (long i = 0; i < deep; i++)
+            for (long j = i ? 0 : 1; j < tall; j++) {
+                const real *row = from + i * p->x[2] + j * p->x[3];
+                a = a + vec_load(row), b = b + vec_load(row + LANES);
+            }
+        const vec sum = (vec){0} + __builtin_shufflevector(a, b, EVEN_INDICES) + __builtin_shufflevector(a, b, ODD_INDICES);
+        vec_store(y + w, divisor & (divisor - 1) ? sum / whole : sum * share);
+        if (w + LANES >= high)
+            return;
+    }
+}
+#endif
+
 static void average_rows(void *context, long block, int worker)
 {
     const struct rows *s = context;
@@ -62,6 +84,12 @@ static void average_rows(void *context, long block, int worker)
         const long cells = d->cells * h->cells, step = p->stride[2], deep = d->taps.end - d->taps.begin, tall = h->taps.end - h->taps.begin;
         const real *x = s->x + at.n * p->x[0] + at.c * p->x[1] + (d->taps.first + d->taps.begin) * p->x[2] + (h->taps.first + h->taps.begin) * p->x[3];
         real *y = s->y + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2] + at.h * p->y[3];
+#if CNN_HAS_TRANSPOSE
+        if (step == 2 && p->window[2] == 2 && s->low == 0 && s->high == p->out[2] && s->high >= LANES && deep > 0 && tall > 0) {
+            average_pairs(p, x - p->before[2], deep, tall, 0, s->high, (real)(cells * 2), y);
+            continue;
+        }
+#endif
         if (deep > 0 && tall > 0)
             sum_rows(p, x, deep, tall, sums);
         else

@@ -1,7 +1,7 @@
 /* pool_rows_max.c: maxima over windows of images whose rows are contiguous, and their gradients. */
 #include "pool_rows.h"
 
-enum { NEAR = 64 }; /* cells of a window at most */
+enum { NEAR = 64, FEWEST = LANES / 4 > 2 ? LANES / 4 : 2 }; /* cells of a window at most; columns of a row at least */
 
 static int max_takes(const struct cnn_pool *p)
 {
@@ -12,7 +12,7 @@ static int max_takes(const struct cnn_pool *p)
     inside(&q, &low, &high);
     const double reach = (double)((q.window[0] - 1) * q.dilation[0]) * (double)(q.in[1] * q.in[2]) + (double)((q.window[1] - 1) * q.dilation[1]) * (double)q.in[2] +
                          (double)((q.window[2] - 1) * q.dilation[2]);
-    return high - low >= LANES && q.window[0] * q.window[1] * q.window[2] <= NEAR && reach < 0x7fffffff;
+    return high - low >= FEWEST && q.window[0] * q.window[1] * q.window[2] <= NEAR && reach < 0x7fffffff;
 }
 
 struct near {
@@ -27,7 +27,8 @@ struct winner_row {
     long apart;
 };
 
-ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long step, const int count, int64_t first, real *y, struct winner_row to, long w)
+/* Columns w .. w + n; the lanes beyond n are read, too. */
+ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long step, const int count, int64_t first, real *y, struct winner_row to, long w, const long n)
 {
     const long cells = count ? count : t->count;
     vec best = vec_load_apart(x + t->at[0], step);
@@ -38,7 +39,7 @@ ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long s
             nan |= v != v;
             best = vec_select(best > v, best, v);
         }
-        vec_store(y, vec_select(nan, best + (vec)(nan | (mask)best), best));
+        vec_put(y, vec_select(nan, best + (vec)(nan | (mask)best), best), n);
         return;
     }
     mask which = (mask){0} + t->name[0];
@@ -48,24 +49,28 @@ ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long s
         best = vec_select(better, v, best);
         which = (better & t->name[i]) | (~better & which);
     }
-    vec_store(y, best);
+    vec_put(y, best, n);
     if (to.index) {
-        for (int i = 0; i < LANES; i++)
+        for (int i = 0; i < n; i++)
             to.index[w + i] = first + i * step + which[i];
         return;
     }
-    if (to.apart == 1)
+    if (to.apart == 1 && n == LANES)
         taps_store(to.tap + w, which);
     else
-        for (int i = 0; i < LANES; i++)
+        for (int i = 0; i < n; i++)
             to.tap[(w + i) * to.apart] = (uint8_t)which[i];
 }
 
-/* The columns inside; the last vector begins early where they are no multiple of its lanes. */
+/* The columns inside; the last vector begins early where they are no multiple of its lanes, or ends late where they are few. */
 ALWAYS_INLINE void max_inside(const struct near *t, const real *x, const long step, const int count, long low, long high, int64_t first, real *y, struct winner_row to)
 {
+    if (high - low < LANES) {
+        max_columns(t, x + low * step, step, count, first + low * step, y + low, to, low, high - low);
+        return;
+    }
     for (long w = low;; w = min_long(w + LANES, high - LANES)) {
-        max_columns(t, x + w * step, step, count, first + w * step, y + w, to, w);
+        max_columns(t, x + w * step, step, count, first + w * step, y + w, to, w, LANES);
         if (w + LANES >= high)
             return;
     }
@@ -118,12 +123,27 @@ static struct winner_row winner_row(const struct rows *s, struct place at, long 
     return to;
 }
 
+/* Whether a whole vector of the columns from `low` on can be read where there are fewer: not behind the last row of x. */
+static int readable(const struct rows *s, const struct near *t, const real *x)
+{
+    const struct cnn_pool *p = s->p;
+    if (s->high - s->low >= LANES)
+        return 1;
+    if (p->x[2] < 0 || p->x[3] < 0 || t->count == 0)
+        return 0;
+    const real *last = s->x + p->in[2] - 1;
+    const long cells[4] = {p->n, p->c, p->in[0], p->in[1]};
+    for (int i = 0; i < 4; i++)
+        last += max_long(0, (cells[i] - 1) * p->x[i]);
+    return last - x >= t->at[t->count - 1] + (s->low + LANES - 1) * p->stride[2];
+}
+
 static void max_rows(void *context, long block, int worker)
 {
     (void)worker;
     const struct rows *s = context;
     const struct cnn_pool *p = s->p;
-    const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->out)), low = s->low, high = s->high, step = p->stride[2];
+    const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->out)), step = p->stride[2];
     struct place at = place_of_row(p, p->out, first_row);
     struct near t = {.count = 0};
     struct range listed[2] = {{0, 0, 0}, {0, 0, 0}}; /* whose cells t has */
@@ -139,7 +159,11 @@ static void max_rows(void *context, long block, int worker)
         const long i = r[0].first + r[0].begin * p->dilation[0], j = r[1].first + r[1].begin * p->dilation[1];
         const real *x = plane + i * p->x[2] + j * p->x[3] - p->before[2];
         const int64_t first = (i * p->in[1] + j) * p->in[2] - p->before[2];
-        if (step == 2 && t.count == 4)
+        const int any = readable(s, &t, x);
+        const long low = any ? s->low : 0, high = any ? s->high : 0;
+        if (!any)
+            ;
+        else if (step == 2 && t.count == 4)
             max_inside(&t, x, 2, 4, low, high, first, y, to);
         else if (step == 2 && t.count == 8)
             max_inside(&t, x, 2, 8, low, high, first, y, to);

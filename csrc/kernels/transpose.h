@@ -29,6 +29,21 @@
 #define UPPER_INDICES 1, 3
 #endif
 
+/* Every other real of two vectors, one behind the other. */
+#if CNN_VECTOR_BYTES == 64 && !CNN_DOUBLE
+#define EVEN_INDICES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD_INDICES 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif CNN_VECTOR_BYTES == 64 || (CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE)
+#define EVEN_INDICES 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD_INDICES 1, 3, 5, 7, 9, 11, 13, 15
+#elif CNN_VECTOR_BYTES == 32 || !CNN_DOUBLE
+#define EVEN_INDICES 0, 2, 4, 6
+#define ODD_INDICES 1, 3, 5, 7
+#else
+#define EVEN_INDICES 0, 2
+#define ODD_INDICES 1, 3
+#endif
+
 /* Of two vectors, the second of which begins one real before the first one's end: every other real of the run. */
 #if CNN_VECTOR_BYTES == 64 && !CNN_DOUBLE
 #define EVEN_ODD_INDICES 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31

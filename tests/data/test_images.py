@@ -1,5 +1,7 @@
 """CIFAR in its formats, image folders, and files that are damaged or hostile."""
 
+import codecs
+import io
 import pickle
 import zipfile
 
@@ -93,6 +95,64 @@ def test_a_pickle_that_would_run_code_runs_none(pixels, tmp_path):
         path.write_bytes(pickle.dumps(wrong, protocol=2))
         with pytest.raises(ValueError, match="cifar"):
             data.cifar10(tmp_path, "test")
+
+
+class Persistent:
+    """Pickled by its number in another file."""
+
+
+def persistent(tree):
+    file = io.BytesIO()
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj):
+            return 7 if isinstance(obj, Persistent) else None
+
+    Pickler(file, protocol=2).dump(tree)
+    return file.getvalue()
+
+
+class Encoded:
+    def __reduce__(self):
+        return codecs.encode, ("ab", "utf-16")
+
+
+def test_batches_that_are_something_else(pixels, tmp_path):
+    rows, path = pixels.reshape(7, -1), tmp_path / "test_batch"
+    for content, sentence in (
+        (persistent({b"data": Persistent(), b"labels": [0]}), "it asks for a persistent object"),
+        (pickle.dumps({b"data": Encoded(), b"labels": [0]}, protocol=2), "it holds bytes in an unknown form"),
+        (pickle.dumps({b"data": rows[:, :9], b"labels": [0] * 7}, protocol=2), r"an array of shape \(7, 9\) and dtype b?'?u1'?, expected \(N, 3072\)"),
+        (pickle.dumps({b"data": rows, b"labels": "0123456"}, protocol=2), "labels that are no list of integers"),
+        (pickle.dumps({b"data": rows, b"labels": [0.5] * 7}, protocol=2), "labels that are no list of integers"),
+        (pickle.dumps({b"data": rows, b"labels": [0] * 6}, protocol=2), "has 7 images and 6 labels, expected as many"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=sentence):
+            data.cifar10(tmp_path, "test")
+    with pytest.raises(ValueError, match="cifar100: .* is not a folder"):
+        data.cifar100(path)
+
+
+def test_zip_files_that_are_something_else(tmp_path):
+    path = tmp_path / "images.zip"
+    for name, content, sentence in (
+        ("readme", b"hello", "holds no images under train/CLASS/"),
+        ("train/cat/a.jpg", bytes(1 << 21), "holds an image file of 2097152 bytes, expected small ones"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, content)
+        with pytest.raises(ValueError, match=sentence):
+            data.cifar10(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/cat/a.jpg", b"x" * 999)
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"x" * 999, b"x" * 998 + b"y"))
+    with pytest.raises(ValueError, match="cifar10: .* is damaged: Bad CRC-32"):
+        data.cifar10(path)
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds no images under train/CLASS/"):
+        data.cifar10(tmp_path / "empty")
 
 
 @pytest.fixture

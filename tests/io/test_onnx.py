@@ -230,6 +230,13 @@ def test_nothing_changes_at_the_model(tmp_path):
         (F.adaptive_avg_pool2d, {"output_size": 3}, (1, 1, 7, 7), "windows of several sizes"),
         (F.unfold, {"kernel_size": 2}, (1, 1, 4, 4), "unfold has no counterpart"),
         (lambda x: x[np.array([0, 0])], {}, (2, 3), "indexing by anything but integers and slices"),
+        (F.conv2d, {"weight": normal(1, 1, 3, 3)}, (1, 4, 4), "conv2d is called on an unbatched image"),
+        (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 5)), {}, (1, 1, 5, 5), "expected the natural size"),
+        (F.lp_pool2d, {"norm_type": 1.5, "kernel_size": 2}, (1, 1, 4, 4), "norm_type 1.5, expected a whole number"),
+        (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0], {}, (1, 1, 4, 4), "returns indices, which ONNX lacks"),
+        (lambda x: F.batch_norm(x, np.zeros(1), np.ones(1), training=True), {}, (1, 1, 4, 4), "batch_norm is in training mode"),
+        (F.interpolate, {"size": 2, "mode": "area"}, (1, 1, 4, 4), "mode 'area', which ONNX lacks"),
+        (F.pixel_shuffle, {"factor": 2}, (1, 4, 3), "on 1 spatial axes, expected 2"),
     ],
 )
 def test_what_onnx_lacks(function, options, shape, text, tmp_path):
@@ -295,6 +302,43 @@ def test_nodes_of_other_writers(tmp_path, rng):
     assert not np.array_equal(dropped, np.asarray(model(x).detach()))  # dropout drops, anew at each call
     with pytest.raises(ValueError, match="2 arrays are given, expected 1: x"):
         model(x, x)
+
+
+def test_nodes_that_cannot_be(tmp_path):
+    make, helper = onnx.helper.make_node, onnx.numpy_helper.from_array
+    ints = lambda name, *v: make("Constant", [], [name], value=helper(np.array(v, np.int64)))  # noqa: E731
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    pool = make("MaxPool", ["x"], ["a", "i"], kernel_shape=[2, 2], strides=[2, 2])
+    for nodes, sentence in (
+        ([make("AveragePool", ["x"], ["y"], kernel_shape=[2])], "gets an array of shape .1, 1, 4, 4., expected 1 spatial axes"),
+        (
+            [pool, ints("s", 1, 1, 3, 3), make("MaxUnpool", ["a", "i", "s"], ["y"], kernel_shape=[2, 2], strides=[2, 2])],
+            "has output_shape .3, 3., expected at least .4, 4.",
+        ),
+        ([pool, make("MaxUnpool", ["a", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1])], "crops unevenly"),
+        ([pool, make("MaxUnpool", ["a", "i"], ["y"], kernel_shape=[1, 1], strides=[2, 2])], "has an index outside an image of .3, 3."),
+        ([ints("p", 1, 0, 0, 0, 0, 0, 0, 0), make("Pad", ["x", "p"], ["y"], mode="edge")], "pads batch or channels other than with a number"),
+        ([make("Constant", [], ["c"], value_string="a"), make("Add", ["x", "c"], ["y"])], "holds no number"),
+    ):
+        model = io.import_onnx(graph(nodes, {"x": [1, 1, 4, 4]}, tmp_path / "m.onnx"))
+        with pytest.raises(ValueError, match=f"import_onnx: .*{sentence}"):
+            model(x)
+
+
+def test_rare_forms_of_nodes(tmp_path, rng):
+    """Automatic padding of nothing, scales that are empty, one of several columns."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], auto_pad="VALID"),
+        make("Resize", ["a", "", "none", "sizes"], ["b"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        make("Gather", ["b", "one"], ["c"], axis=1),
+        make("Flatten", ["c"], ["y"]),
+    ]
+    w = normal(2, 3, 3, 3)
+    constants = [("w", w), ("none", np.zeros(0, np.float32)), ("sizes", np.array([2, 2, 6, 10])), ("one", np.array(1))]
+    path = graph(nodes, {"x": [2, 3, 5, 7]}, tmp_path / "m.onnx", constants)
+    x = rng.normal(size=(2, 3, 5, 7)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(io.import_onnx(path).eval()(x).detach()), run(path, x)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_damaged_files(tmp_path, rng):

@@ -159,6 +159,62 @@ def test_damaged_files_cost_one_sentence(tmp_path, fake_torch, legacy):
         load_pth(tmp_path)
 
 
+class _Parameter:
+    def __init__(self, function, inner):
+        self.function, self.inner = function, inner
+
+    def __reduce__(self):
+        return self.function, (self.inner, True, collections.OrderedDict())
+
+
+def test_parameters_are_their_tensors(tmp_path, fake_torch):
+    def _rebuild_parameter(*arguments):
+        return arguments
+
+    _rebuild_parameter.__module__, _rebuild_parameter.__qualname__ = "torch._utils", "_rebuild_parameter"
+    fake_torch[1]._rebuild_parameter = _rebuild_parameter
+    build(tmp_path / "w.pth", fake_torch, wrap=lambda d: {n: _Parameter(_rebuild_parameter, t) for n, t in d.items()})
+    same(load_pth(tmp_path / "w.pth"))
+
+
+def test_files_that_are_something_else(tmp_path, fake_torch):
+    path = tmp_path / "w.pth"
+
+    def rewritten(**parts):
+        with zipfile.ZipFile(path) as archive:
+            found = {n: archive.read(n) for n in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (found | {f"archive/{k}": v for k, v in parts.items()}).items():
+                archive.writestr(name, content)
+
+    def refused(sentence):
+        with pytest.raises(ValueError, match=f"load_pth: .*{sentence}") as raised:
+            load_pth(path)
+        assert "\n" not in str(raised.value)
+
+    build(path, fake_torch)
+    rewritten(**{"data/0": b"123"})
+    refused("a storage has 3 bytes, expected 12 numbers of 4")
+    build(path, fake_torch)
+    rewritten(byteorder=b"big")
+    refused("its numbers are big-endian")
+    build(path, fake_torch, wrap=lambda d: {"epoch": 3})
+    refused("it holds no tensors by name")
+    build(path, fake_torch, legacy=True)
+    raw = path.read_bytes()
+    little = pickle.dumps({"little_endian": True}, protocol=2)
+    path.write_bytes(raw.replace(little, pickle.dumps({"little_endian": False}, protocol=2)))
+    refused("its numbers are big-endian")
+    keys = pickle.dumps([str(i) for i in range(len(TENSORS))], protocol=2)
+    assert keys in raw
+    path.write_bytes(raw.replace(keys, pickle.dumps("0123", protocol=2)))
+    refused("it lists no storages")
+    size = TENSORS["a.weight"].size
+    body = b"K" + bytes([size]) + b"N"  # the count of the first storage, and no view of another one
+    path.write_bytes(raw.replace(body, b"K" + bytes([size]) + b"K\x01", 1))
+    refused("a storage is described wrongly")
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_pytorch_writes_what_is_read(tmp_path, legacy):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: it comes with the bench extra")

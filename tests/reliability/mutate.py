@@ -1,7 +1,7 @@
 """Mutants: one small change of the package at a time, which the tests must notice.
 
-``python -m tests.reliability.mutate c|python COUNT [SEED]`` makes COUNT random mutants in a copy of the checkout, runs the tests that stand for the
-changed file, and prints who survived. A mutant of C is rebuilt; one that does not compile, or changes no byte of an object file, does not count.
+``python -m tests.reliability.mutate c|python COUNT [SEED [WORKERS]]`` makes COUNT random mutants in copies of the checkout, runs the tests that stand for
+the changed file, and prints who survived. A mutant of C is rebuilt; one that does not compile, or changes no byte of an object file, does not count.
 """
 
 import ast
@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cnnpy.functional.runtime import config
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SWAPS = {"<=": "<", ">=": ">", "<": "<=", ">": ">=", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "+": "-", "-": "+", "*": "+"}
 TOKEN = re.compile(r" (<=|>=|<|>|==|!=|&&|\|\||\+|-|\*) (?=[\w(])|(?<![\w.\"])([01])(?![\w.\"])")
 SECONDS = 900
+BUILD = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
 
 # The tests that stand for a room, cheapest first.
 C_TESTS = [
@@ -130,49 +133,76 @@ def objects(copy):
     return {p: p.read_bytes() for p in (copy / "build").rglob("*.o")}
 
 
-def run(language, count, seed=0):
-    """(killed, counted, survivors); prints each mutant's fate."""
-    places = list(c_places() if language == "c" else python_places())
-    random.Random(seed).shuffle(places)
-    killed, survivors = 0, []
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
+class Workers:
+    """Mutants of one language, some at a time, each worker in a copy of its own."""
+
+    def __init__(self, language, count, seed, folder):
+        self.language, self.count, self.folder = language, count, Path(folder)
+        places = list(c_places() if language == "c" else python_places())
+        random.Random(seed).shuffle(places)
+        self.places, self.lock = iter(places), threading.Lock()
+        self.killed, self.survivors, self.sound = 0, [], {}
+
+    def environment(self, copy):
+        return {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "CNNPY_INSTRUCTION_SETS": f"base {config()['isa']}"}
+
+    def first_copy(self):
+        copy = self.folder / "copy"
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
         for name in [*listed, *(str(p.relative_to(ROOT)) for p in ROOT.glob("cnnpy/_core*.so"))]:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-        env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "CNNPY_INSTRUCTION_SETS": f"base {config()['isa']}"}
-        build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-        if language == "c":
-            subprocess.run(build, cwd=copy, env=env, check=True, capture_output=True)
-        same = objects(copy)
-        sound: list = []
-        for place in places:
-            if killed + len(survivors) >= count:
-                break
-            tests = C_TESTS if language == "c" else PYTHON_TESTS[place[0].relative_to(ROOT / "cnnpy").parts[0].removesuffix(".py")]
-            if tests not in sound:
-                if not passes(copy, env, tests):
+        if self.language == "c":
+            subprocess.run(BUILD, cwd=copy, env=self.environment(copy), check=True, capture_output=True)
+        return copy
+
+    def check(self, tests):
+        """The tests must pass without a mutant: tried once, in a copy that nobody changes."""
+        with self.lock:
+            known = self.sound.setdefault(tuple(tests), threading.Lock())
+        with known:
+            pristine = self.folder / "copy"
+            if not (self.folder / str(hash(tuple(tests)))).exists():
+                if not passes(pristine, self.environment(pristine), tests):
                     raise RuntimeError(f"mutate: {' '.join(tests)} fail without a mutant")
-                sound.append(tests)
+                (self.folder / str(hash(tuple(tests)))).touch()
+
+    def work(self, number):
+        copy = self.folder / str(number)
+        shutil.copytree(self.folder / "copy", copy)
+        env, same = self.environment(copy), objects(copy)
+        while True:
+            with self.lock:
+                place = next(self.places, None) if self.killed + len(self.survivors) < self.count else None
+            if place is None:
+                return
+            tests = C_TESTS if self.language == "c" else PYTHON_TESTS[place[0].relative_to(ROOT / "cnnpy").parts[0].removesuffix(".py")]
+            self.check(tests)
             said, before = write_mutant(copy, place)
-            target = copy / place[0].relative_to(ROOT)
             fate = ""
-            if language == "c":
-                if subprocess.run(build, cwd=copy, env=env, capture_output=True).returncode:
+            if self.language == "c":
+                if subprocess.run(BUILD, cwd=copy, env=env, capture_output=True).returncode:
                     fate = "does not compile"
                 elif objects(copy) == same:
                     fate = "is the same code"
-            if not fate:
-                survived = passes(copy, env, tests)
-                fate = "survived" if survived else "killed"
-                killed += not survived
-                survivors += [said] if survived else []
-            print(f"{fate}: {said}", flush=True)
-            target.write_text(before)
-        return killed, killed + len(survivors), survivors
+            fate = fate or ("survived" if passes(copy, env, tests) else "killed")
+            with self.lock:
+                self.killed += fate == "killed"
+                self.survivors += [said] if fate == "survived" else []
+                print(f"{fate}: {said}", flush=True)
+            (copy / place[0].relative_to(ROOT)).write_text(before)
+
+
+def run(language, count, seed=0, workers=1):
+    """(killed, counted, survivors); prints each mutant's fate."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+        mutants = Workers(language, count, seed, folder)
+        mutants.first_copy()
+        for done in [pool.submit(mutants.work, i) for i in range(workers)]:
+            done.result()
+        return mutants.killed, mutants.killed + len(mutants.survivors), mutants.survivors
 
 
 if __name__ == "__main__":
-    dead, all_of_them, alive = run(sys.argv[1], int(sys.argv[2]), *map(int, sys.argv[3:4]))
+    dead, all_of_them, alive = run(sys.argv[1], *map(int, sys.argv[2:5]))
     print(f"{dead} of {all_of_them} mutants killed")
