@@ -122,7 +122,10 @@ def test_batches_that_are_something_else(pixels, tmp_path):
     for content, sentence in (
         (persistent({b"data": Persistent(), b"labels": [0]}), "it asks for a persistent object"),
         (pickle.dumps({b"data": Encoded(), b"labels": [0]}, protocol=2), "it holds bytes in an unknown form"),
-        (pickle.dumps({b"data": rows[:, :9], b"labels": [0] * 7}, protocol=2), r"an array of shape \(7, 9\) and dtype b?'?u1'?, expected \(N, 3072\)"),
+        (
+            pickle.dumps({b"data": rows[:, :9], b"labels": [0] * 7}, protocol=2),
+            r"an array of shape \(7, 9\) and dtype b?'?u1'?, expected \(N, 3072\)",
+        ),
         (pickle.dumps({b"data": rows, b"labels": "0123456"}, protocol=2), "labels that are no list of integers"),
         (pickle.dumps({b"data": rows, b"labels": [0.5] * 7}, protocol=2), "labels that are no list of integers"),
         (pickle.dumps({b"data": rows, b"labels": [0] * 6}, protocol=2), "has 7 images and 6 labels, expected as many"),
@@ -130,7 +133,7 @@ def test_batches_that_are_something_else(pixels, tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=sentence):
             data.cifar10(tmp_path, "test")
-    with pytest.raises(ValueError, match="cifar100: .* is not a folder"):
+    with pytest.raises(ValueError, match=r"cifar100: .* is not a folder"):
         data.cifar100(path)
 
 
@@ -148,7 +151,7 @@ def test_zip_files_that_are_something_else(tmp_path):
         archive.writestr("train/cat/a.jpg", b"x" * 999)
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"x" * 999, b"x" * 998 + b"y"))
-    with pytest.raises(ValueError, match="cifar10: .* is damaged: Bad CRC-32"):
+    with pytest.raises(ValueError, match=r"cifar10: .* is damaged: Bad CRC-32"):
         data.cifar10(path)
     (tmp_path / "empty" / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds no images under train/CLASS/"):

@@ -40,7 +40,9 @@ class Definition:
         d = x.ndim - 2
         self.x, self.w, self.groups = x, w, groups
         stride, dilation, self.padding, more = ((v,) * d if isinstance(v, int) else v for v in (stride, dilation, padding, output_padding))
-        self.plane = [(n - 1) * s + (t - 1) * e + 1 + m for n, s, t, e, m in zip(x.shape[2:], stride, w.shape[2:], dilation, more, strict=True)]
+        self.plane = [
+            (n - 1) * s + (t - 1) * e + 1 + m for n, s, t, e, m in zip(x.shape[2:], stride, w.shape[2:], dilation, more, strict=True)
+        ]
         self.cells = {
             tap: tuple(slice(t * e, t * e + (n - 1) * s + 1, s) for t, e, n, s in zip(tap, dilation, x.shape[2:], stride, strict=True))
             for tap in np.ndindex(*w.shape[2:])

@@ -231,7 +231,12 @@ def test_nothing_changes_at_the_model(tmp_path):
         (F.unfold, {"kernel_size": 2}, (1, 1, 4, 4), "unfold has no counterpart"),
         (lambda x: x[np.array([0, 0])], {}, (2, 3), "indexing by anything but integers and slices"),
         (F.conv2d, {"weight": normal(1, 1, 3, 3)}, (1, 4, 4), "conv2d is called on an unbatched image"),
-        (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 5)), {}, (1, 1, 5, 5), "expected the natural size"),
+        (
+            lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 5)),
+            {},
+            (1, 1, 5, 5),
+            "expected the natural size",
+        ),
         (F.lp_pool2d, {"norm_type": 1.5, "kernel_size": 2}, (1, 1, 4, 4), "norm_type 1.5, expected a whole number"),
         (lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[0], {}, (1, 1, 4, 4), "returns indices, which ONNX lacks"),
         (lambda x: F.batch_norm(x, np.zeros(1), np.ones(1), training=True), {}, (1, 1, 4, 4), "batch_norm is in training mode"),
@@ -317,7 +322,10 @@ def test_nodes_that_cannot_be(tmp_path):
         ),
         ([pool, make("MaxUnpool", ["a", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1])], "crops unevenly"),
         ([pool, make("MaxUnpool", ["a", "i"], ["y"], kernel_shape=[1, 1], strides=[2, 2])], "has an index outside an image of .3, 3."),
-        ([ints("p", 1, 0, 0, 0, 0, 0, 0, 0), make("Pad", ["x", "p"], ["y"], mode="edge")], "pads batch or channels other than with a number"),
+        (
+            [ints("p", 1, 0, 0, 0, 0, 0, 0, 0), make("Pad", ["x", "p"], ["y"], mode="edge")],
+            "pads batch or channels other than with a number",
+        ),
         ([make("Constant", [], ["c"], value_string="a"), make("Add", ["x", "c"], ["y"])], "holds no number"),
     ):
         model = io.import_onnx(graph(nodes, {"x": [1, 1, 4, 4]}, tmp_path / "m.onnx"))
@@ -330,7 +338,9 @@ def test_rare_forms_of_nodes(tmp_path, rng):
     make = onnx.helper.make_node
     nodes = [
         make("Conv", ["x", "w"], ["a"], auto_pad="VALID"),
-        make("Resize", ["a", "", "none", "sizes"], ["b"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+        make(
+            "Resize", ["a", "", "none", "sizes"], ["b"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        ),
         make("Gather", ["b", "one"], ["c"], axis=1),
         make("Flatten", ["c"], ["y"]),
     ]
