@@ -285,7 +285,7 @@ def test_missing_libraries_are_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"predict: needs pillow; install it with: pip install 'cnnpy\[train\]'"):
         read_image(tmp_path / "a.png", (1, 8, 8))
-    with pytest.raises(ImportError, match="needs (pillow|matplotlib)"):
+    with pytest.raises(ImportError, match=r"needs (pillow|matplotlib)"):
         plot.kernel_slide(X[0, 0], np.ones((3, 3))).save(tmp_path / "a.gif")
     monkeypatch.setitem(sys.modules, "safetensors", None)
     cio.save({"x": X}, tmp_path / "x.safetensors")
