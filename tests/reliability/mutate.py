@@ -141,7 +141,7 @@ class Workers:
         places = list(c_places() if language == "c" else python_places())
         random.Random(seed).shuffle(places)
         self.places, self.lock = iter(places), threading.Lock()
-        self.killed, self.survivors, self.sound = 0, [], {}
+        self.killed, self.survivors, self.trials, self.sound = 0, [], {}, {}
 
     def environment(self, copy):
         return {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "CNNPY_INSTRUCTION_SETS": f"base {config()['isa']}"}
@@ -157,15 +157,15 @@ class Workers:
         return copy
 
     def check(self, tests):
-        """The tests must pass without a mutant: tried once, in a copy that nobody changes."""
+        """Whether the tests pass without a mutant: tried once, in a copy that nobody changes."""
+        name = " ".join(tests)
         with self.lock:
-            known = self.sound.setdefault(tuple(tests), threading.Lock())
-        with known:
-            pristine = self.folder / "copy"
-            if not (self.folder / str(hash(tuple(tests)))).exists():
-                if not passes(pristine, self.environment(pristine), tests):
-                    raise RuntimeError(f"mutate: {' '.join(tests)} fail without a mutant")
-                (self.folder / str(hash(tuple(tests)))).touch()
+            trial = self.trials.setdefault(name, threading.Lock())
+        with trial:
+            if name not in self.sound:
+                pristine = self.folder / "copy"
+                self.sound[name] = passes(pristine, self.environment(pristine), tests)
+            return self.sound[name]
 
     def work(self, number):
         copy = self.folder / str(number)
@@ -177,7 +177,8 @@ class Workers:
             if place is None:
                 return
             tests = C_TESTS if self.language == "c" else PYTHON_TESTS[place[0].relative_to(ROOT / "cnnpy").parts[0].removesuffix(".py")]
-            self.check(tests)
+            if not self.check(tests):
+                continue
             said, before = write_mutant(copy, place)
             fate = ""
             if self.language == "c":
@@ -200,6 +201,9 @@ def run(language, count, seed=0, workers=1):
         mutants.first_copy()
         for done in [pool.submit(mutants.work, i) for i in range(workers)]:
             done.result()
+        unsound = [name for name, sound in mutants.sound.items() if not sound]
+        if unsound:
+            raise RuntimeError(f"mutate: {unsound[0]} fail without a mutant")
         return mutants.killed, mutants.killed + len(mutants.survivors), mutants.survivors
 
 
