@@ -69,6 +69,45 @@ def test_colour_and_cutout():
     assert (missing[:, 0] == missing[:, 1]).all() and missing.max() == 9 and missing.min() >= 4
 
 
+def test_affine_by_known_scales():
+    """Twice as large: the middle spreads; half as large: the image shrinks into the middle."""
+    ramp = np.tile(np.arange(9.0), (9, 1))[None, None].repeat(3, axis=0)
+    generator = np.random.default_rng(0)
+    large, small = (T.RandomAffine(scale=(s, s), fill=-1)(ramp, generator)[0, 0] for s in (2, 0.5))
+    np.testing.assert_allclose(large, np.tile(np.arange(2, 6.5, 0.5), (9, 1)), atol=1e-9)
+    np.testing.assert_allclose(small[3:6, 2:7], np.tile(np.arange(0, 9, 2), (3, 1)), atol=1e-9)
+    assert (small[:2] == -1).all() and (small[:, :1] == -1).all()
+    turned = T.RandomAffine(90, scale=(2, 2))(ramp, Turn())[0, 0]
+    np.testing.assert_allclose(turned, np.tile(np.arange(6, 1.5, -0.5)[:, None], (1, 9)), atol=1e-9)
+
+
+class Turn:
+    """A generator that draws the upper end of every range."""
+
+    def uniform(self, low, high, size):
+        return np.broadcast_to(np.float64(high), size).copy()
+
+
+def test_jitter_by_known_factors(rng):
+    """Brightness, then contrast around the image's mean grey, then saturation around every pixel's own grey."""
+    x = rng.uniform(0, 50, (2, 3, 4, 5))
+    weights = np.array([0.299, 0.587, 0.114])[:, None, None]
+    np.testing.assert_allclose(T.ColorJitter(brightness=0.5)(x, Turn()), 1.5 * x)
+    mean = (x * weights).sum(1, keepdims=True).mean((2, 3), keepdims=True)
+    np.testing.assert_allclose(T.ColorJitter(contrast=0.5)(x, Turn()), mean + 1.5 * (x - mean))
+    grey = (x * weights).sum(1, keepdims=True)
+    np.testing.assert_allclose(T.ColorJitter(saturation=1.0)(x, Turn()), grey + 2 * (x - grey))
+    one = x[:, :1]
+    np.testing.assert_allclose(T.ColorJitter(0.0, 0.5, 1.0)(one, Turn()), one.mean((1, 2, 3), keepdims=True) * -0.5 + 1.5 * one)
+
+
+@pytest.mark.parametrize("padding", [-1, True, 1.0, "2"])
+def test_padding_before_a_crop(padding):
+    with pytest.raises(ValueError, match="PadAndCrop: padding is"):
+        T.PadAndCrop(padding)
+    np.testing.assert_array_equal(T.PadAndCrop(0)(X, np.random.default_rng(0)), X)
+
+
 def test_mixup_and_compose():
     mix = T.Mixup(1.0, 3)
     x, y = np.eye(3, dtype=np.float32).reshape(3, 1, 1, 3), np.array([0, 1, 2])

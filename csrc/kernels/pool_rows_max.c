@@ -1,7 +1,7 @@
 /* pool_rows_max.c: maxima over windows of images whose rows are contiguous, and their gradients. */
 #include "pool_rows.h"
 
-enum { NEAR = 64, FEWEST = LANES / 4 > 2 ? LANES / 4 : 2 }; /* cells of a window at most; columns of a row at least */
+enum { NEAR = 64, FEWEST = LANES / 4 > 2 ? LANES / 4 : 2 }; /* cells of a window at most; columns of a row at least, where a vector of them is one load or two */
 
 static int max_takes(const struct cnn_pool *p)
 {
@@ -12,7 +12,7 @@ static int max_takes(const struct cnn_pool *p)
     inside(&q, &low, &high);
     const double reach = (double)((q.window[0] - 1) * q.dilation[0]) * (double)(q.in[1] * q.in[2]) + (double)((q.window[1] - 1) * q.dilation[1]) * (double)q.in[2] +
                          (double)((q.window[2] - 1) * q.dilation[2]);
-    return high - low >= FEWEST && q.window[0] * q.window[1] * q.window[2] <= NEAR && reach < 0x7fffffff;
+    return high - low >= (q.stride[2] <= 2 ? FEWEST : LANES) && q.window[0] * q.window[1] * q.window[2] <= NEAR && reach < 0x7fffffff;
 }
 
 struct near {

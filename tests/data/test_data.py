@@ -88,6 +88,27 @@ def test_digits_and_shapes():
     assert np.array_equal(a.x, b.x) and set(a.y) == {0, 1, 2, 3} and not np.array_equal(a.x, data.shapes(40, rng=2).x)
 
 
+def test_shapes_are_what_they_are_called():
+    """A circle fills pi/4 of its bounding square, a square all of it, a triangle half, a cross 1 - 0.7^2: on large pictures to a few parts in a hundred."""
+    found = data.shapes(40, size=120, rng=1)
+    assert found.x.shape == (40, 1, 120, 120) and list(found.classes) == ["circle", "square", "triangle", "cross"]
+    assert np.bincount(found.y).tolist() == [10] * 4
+    for image, kind in zip(found.x[:, 0], found.y, strict=True):
+        inside = image > 90
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert inside.sum() / box == pytest.approx([np.pi / 4, 1, 0.5, 0.51][kind], abs=0.05), found.classes[kind]
+    with pytest.raises(ValueError, match="shapes: size is 11, expected at least 12"):
+        data.shapes(3, size=11)
+    assert data.shapes(3, size=12).x.shape == (3, 1, 12, 12)
+
+
+def test_digits_have_ten_classes():
+    pytest.importorskip("sklearn", reason="scikit-learn comes with the digits extra")
+    found = data.digits("test")
+    assert found.classes == [str(c) for c in range(10)] and set(found.y) == set(range(10)) and found.x.shape[1:] == (1, 28, 28)
+
+
 def test_split_is_a_partition():
     whole = data.ArrayDataset(np.arange(101)[:, None], np.arange(101))
     parts = data.split(whole, [0.7, 0.2, 0.1], rng=3)

@@ -79,3 +79,11 @@ def test_forecasting_scales_by_the_training_part_alone():
     ):
         with pytest.raises(ValueError, match=why):
             call()
+
+
+def test_seasons_longer_than_what_is_known():
+    found = data.Forecasting(np.sin(np.arange(60.0)), 5)
+    first = 60 - len(found.test)
+    assert found.seasonal_error(first) >= 0
+    with pytest.raises(ValueError, match=f"season is {first + 1}, expected at most {first}"):
+        found.seasonal_error(first + 1)

@@ -351,6 +351,31 @@ def test_rare_forms_of_nodes(tmp_path, rng):
     np.testing.assert_allclose(np.asarray(io.import_onnx(path).eval()(x).detach()), run(path, x)[0], rtol=1e-5, atol=1e-5)
 
 
+def test_defaults_of_nodes(tmp_path, rng):
+    """An axis that is not given, rows of a table counted from its end, statistics that are asked for."""
+    make = onnx.helper.make_node
+    x = rng.normal(size=(4, 3)).astype(np.float32)
+    path = graph([make("Split", ["x"], ["a", "b"]), make("Sub", ["b", "a"], ["y"])], {"x": [4, 3]}, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(np.asarray(io.import_onnx(path)(x)), run(path, x)[0])
+    table, at = normal(5, 3), np.array([-1, 0, -5, 4])
+    path = graph(
+        [make("Gather", ["t", "at"], ["r"]), make("Add", ["r", "x"], ["y"])], {"x": [4, 3]}, tmp_path / "m.onnx", [("t", table), ("at", at)]
+    )
+    np.testing.assert_array_equal(np.asarray(io.import_onnx(path)(x).detach()), run(path, x)[0])
+    numbers = [(n, np.ones(3, np.float32)) for n in ("s", "b", "m", "v")]
+    path = graph([make("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "u", "w"])], {"x": [4, 3]}, tmp_path / "m.onnx", numbers)
+    with pytest.raises(ValueError, match="gives its statistics, which are buffers here"):
+        io.import_onnx(path)(x)
+
+
+@pytest.mark.parametrize("name", ["pixel_shuffle", "pixel_unshuffle"])
+def test_pixels_of_images_that_are_no_squares(name, tmp_path, rng):
+    x = rng.normal(size=(2, 18, 6, 9)).astype(np.float32)
+    function = getattr(F, name)
+    io.export_onnx(Call(function, factor=3), tmp_path / "m.onnx", x.shape)
+    np.testing.assert_array_equal(run(tmp_path / "m.onnx", x)[0], function(x, 3))
+
+
 def test_damaged_files(tmp_path, rng):
     """Cut anywhere or changed in a few bytes: a model, or one sentence."""
     io.export_onnx(models.lenet5(rng=0), tmp_path / "good.onnx", (1, 1, 28, 28))

@@ -33,15 +33,15 @@ C_TESTS = [
 PYTHON_TESTS = {
     "functional": ["tests/functional", "tests/reliability/test_exact.py", "tests/reliability/test_arguments.py", "tests/reliability/test_gradients.py"],
     "autograd": ["tests/test_autograd.py", "tests/nn", "tests/reliability/test_gradients.py"],
-    "compiler": ["tests/compiler"],
-    "nn": ["tests/nn", "tests/models"],
+    "compiler": ["tests/compiler", "tests/reliability/test_rare.py"],
+    "nn": ["tests/nn", "tests/models", "tests/reliability/test_rare.py", "tests/reliability/test_sentences.py"],
     "models": ["tests/models"],
-    "optim": ["tests/optim"],
+    "optim": ["tests/optim", "tests/reliability/test_rare.py"],
     "data": ["tests/data"],
     "transforms": ["tests/test_transforms.py"],
     "image": ["tests/test_image.py"],
     "io": ["tests/io", "tests/reliability/test_power_loss.py"],
-    "tools": ["tests/tools"],
+    "tools": ["tests/tools", "tests/test_cli_demo.py", "tests/plot", "tests/reliability/test_rare.py"],
     "train": ["tests/train", "tests/test_cli.py"],
 }  # fmt: skip
 
@@ -186,7 +186,9 @@ class Workers:
                     fate = "does not compile"
                 elif objects(copy) == same:
                     fate = "is the same code"
-            fate = fate or ("survived" if passes(copy, env, tests) else "killed")
+            # large models are built in the full tier
+            tier = {"CNNPY_TIER": "full"} if tests == PYTHON_TESTS["models"] else {}
+            fate = fate or ("survived" if passes(copy, env | tier, tests) else "killed")
             with self.lock:
                 self.killed += fate == "killed"
                 self.survivors += [said] if fate == "survived" else []

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import re
 import signal
 import sys
 
@@ -78,6 +79,11 @@ def test_parameters_and_gradients_that_lie_oddly():
     layer.weight.grad = np.asfortranarray(np.full((2, 3), 2, np.float32))
     assert optim.clip_grad_norm([layer.weight], 1.0) == pytest.approx(np.sqrt(24))
     np.testing.assert_allclose(np.linalg.norm(layer.weight.grad), 1, rtol=1e-4)
+    given = np.full((2, 3), 2, np.float32)
+    given.flags.writeable = False
+    layer.weight.grad = given
+    assert optim.clip_grad_norm([layer.weight], 1.0) == pytest.approx(np.sqrt(24))
+    assert (given == 2).all() and np.linalg.norm(layer.weight.grad) == pytest.approx(1, rel=1e-4)
 
 
 def test_base_classes_say_that_they_are_bases():
@@ -178,6 +184,23 @@ def test_a_program_takes_arrays_of_its_shape_only():
     first = model.model[0]
     first.weight._data = np.asfortranarray(first.weight.data)  # it lies otherwise: the program is made anew
     np.testing.assert_allclose(model(x), y, rtol=1e-6)
+
+
+def test_a_profile_adds_up():
+    """Microseconds of the lines, their shares, and the sums by kind say the same as the total."""
+    model = cnnpy.compile(nn.Sequential(nn.Conv2d(3, 8, 3, rng=0), nn.ReLU(), nn.Conv2d(8, 8, 3, rng=0), nn.Tanh()).eval())
+    x = np.ones((2, 3, 16, 16), np.float32)
+    model(x)
+    text = str(model.profile(x)).splitlines()
+    whole = next(i for i, line in enumerate(text) if line.endswith(" ms in all"))
+    total = float(text[whole].split()[0]) * 1e3
+    lines = [re.search(r"([\d.]+) us +([\d.]+) %", line) for line in text[:whole]]
+    kinds = [re.search(r"([\d.]+) ms +([\d.]+) %", line) for line in text[whole + 1 :]]
+    assert len(lines) >= 2 and sum(float(m[1]) for m in lines) == pytest.approx(total, abs=1)
+    assert sum(float(m[1]) for m in kinds) * 1e3 == pytest.approx(total, abs=2)
+    for found in (lines, kinds):
+        assert sum(float(m[2]) for m in found) == pytest.approx(100, abs=0.5)
+    assert all(float(m[2]) == pytest.approx(100 * float(m[1]) / total, abs=2) for m in lines)
 
 
 def test_interrupts_stay_what_others_made_of_them():
