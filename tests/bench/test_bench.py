@@ -23,7 +23,7 @@ WORKLOADS = (
 )
 if os.environ.get("CNNPY_TIER", "quick") == "quick":  # one of every operation, its pass in turn
     FIRST = {
-        (w[0], w[1][1] if isinstance(w[1], tuple) else w[1], i % 3 if w[0] == "conv" else 0): w
+        (w[0], w[1][1] if isinstance(w[1], tuple) else w[1], w[2] if w[0] == "sequence" else i % 3 if w[0] in ("conv", "family") else 0): w
         for i, w in reversed(list(enumerate(WORKLOADS)))
     }
     WORKLOADS = list(FIRST.values())

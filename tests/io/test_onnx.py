@@ -368,6 +368,16 @@ def test_defaults_of_nodes(tmp_path, rng):
         io.import_onnx(path)(x)
 
 
+def test_forms_of_arguments(tmp_path, rng):
+    """Padding by its name, places between others left out."""
+    x = rng.normal(size=(2, 1, 6, 5)).astype(np.float32)
+    weight = normal(2, 1, 3, 3)
+    for function in (lambda a: F.conv2d(a, weight, padding="valid"), lambda a: a[..., 1:3], lambda a: a[0, ..., 2]):
+        io.export_onnx(Call(function), tmp_path / "m.onnx", x.shape, dynamic_batch=False)
+        np.testing.assert_allclose(run(tmp_path / "m.onnx", x)[0], np.asarray(function(x)), rtol=1e-5, atol=1e-6)
+    assert "nodes" in repr(io.import_onnx(tmp_path / "m.onnx"))
+
+
 @pytest.mark.parametrize("name", ["pixel_shuffle", "pixel_unshuffle"])
 def test_pixels_of_images_that_are_no_squares(name, tmp_path, rng):
     x = rng.normal(size=(2, 18, 6, 9)).astype(np.float32)

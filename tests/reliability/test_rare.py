@@ -68,6 +68,23 @@ def test_tensors_from_tensors_and_without_a_record():
     assert t.grad.tolist() == [5, 6]
 
 
+def test_running_statistics_in_every_other_place(rng):
+    x = rng.standard_normal((4, 3, 5)).astype(np.float32)
+    dense, apart = [np.zeros(3, np.float32), np.ones(3, np.float32)], [np.zeros(6, np.float32)[::2], np.ones(6, np.float32)[::2]]
+    for kept in (dense, apart):
+        F.batch_norm(x, *kept, training=True, momentum=0.25)
+    for one, other in zip(dense, apart, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_with_their_indices_unused(rng):
+    x = rng.standard_normal((1, 2, 6, 6)).astype(np.float32)
+    dy = np.ones((1, 2, 2, 2), np.float32)
+    alone = F.adaptive_max_pool2d_backward(dy, x, 2).x
+    np.testing.assert_array_equal(alone, F.adaptive_max_pool2d_backward((dy, None), x, 2, return_indices=True).x)
+    assert alone.sum() == 8
+
+
 def test_parameters_and_gradients_that_lie_oddly():
     layer = nn.Linear(3, 2, rng=0)
     want = layer.weight.data - 0.5
@@ -92,6 +109,8 @@ def test_base_classes_say_that_they_are_bases():
         base._update(None, {}, {})
     with pytest.raises(NotImplementedError):
         base.numbers({}, {})
+    with pytest.raises(NotImplementedError):
+        optim.schedules.Schedule(optim.SGD(nn.Linear(2, 2, rng=0).parameters(), lr=0.1))
 
 
 def test_descriptions():
@@ -99,6 +118,10 @@ def test_descriptions():
     assert "3, 4, " in repr(nn.ConvLSTM2d(3, 4, 3, rng=0)) and repr(nn.MaxUnpool2d(2)) == "MaxUnpool2d(kernel_size=2)"
     assert "2 samples of shape (3,) float32" in repr(data.ArrayDataset(np.zeros((2, 3), np.float32), np.zeros(2, int)))
     assert "conv2d" in repr(F.conv2d.operation) and {"nn", "compile", "data"} <= set(dir(cnnpy))
+    assert "right: cross-correlation without padding" in repr(tools.check_example([1, 2, 3], [1, 1], [3, 5]))
+    layers = nn.Sequential(nn.ReLU(), nn.Tanh())
+    assert [type(m) for m in layers.children()] == [nn.ReLU, nn.Tanh]
+    assert repr(nn.AdditiveAttention(3, 4, 5, rng=0)) == "AdditiveAttention(3, 4, 5)"
     small = nn.Subsample(2, 2, 2)(X)
     np.testing.assert_array_equal(small, X[:, :, ::2, ::2])
 
@@ -289,6 +312,24 @@ def test_the_command_line_passes_on_and_stops(monkeypatch, capsys):
     assert cli._seconds("0.5") == 0.5
 
 
+def test_where_downloads_are_kept(monkeypatch, tmp_path):
+    from cnnpy.data.fetch import _cache
+
+    monkeypatch.delenv("CNNPY_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _cache() == tmp_path / "cnnpy"
+    monkeypatch.setenv("CNNPY_DATA", str(tmp_path / "own"))
+    assert _cache() == tmp_path / "own"
+
+
+def test_summaries_for_a_given_input(capsys):
+    assert cli.main(["summary", "resnet20", "--input", "3,64,48"]) == 0
+    given = capsys.readouterr().out
+    assert cli.main(["summary", "resnet20"]) == 0
+    assert "64, 48" in given or "64x48" in given
+    assert given != capsys.readouterr().out
+
+
 def test_data_by_name(monkeypatch, tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn comes with the digits extra")
     assert len(load_data("digits", "test")) > 100
@@ -343,6 +384,8 @@ def test_pictures_in_other_forms(tmp_path, monkeypatch):
         plot.attention(np.zeros(3))
     plot.lstm_gates(nn.LSTM(3, 4, rng=0), np.zeros((5, 3), np.float32))
     plot.gradient_flow(np.array([1.0, 0.5, 0.25]))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(72, 3, rng=0))
+    assert len(plot.saliency(linear, X).images) == len(plot.saliency(linear, X[0]).images) > 0
     with pytest.raises(ValueError, match=r"source has shape \(2, 2\), expected norms along one axis"):
         plot.gradient_flow(np.ones((2, 2)))
     model = cnnpy.compile(nn.Sequential(*(nn.Linear(3, 3, rng=0) if i % 2 else nn.Tanh() for i in range(9))))
