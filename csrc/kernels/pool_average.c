@@ -165,27 +165,41 @@ static void average_backward_row(void *context, long row, int worker)
                      s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
         return;
     }
-    memset(dx, 0, (size_t)row_room(p) * sizeof(real));
+    /* Rows of whole vectors are read and written where they lie. */
+    real *const row_of_dx = s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3];
+    const int dy_dense = whole == channels && p->y[4] == channels, dx_dense = whole == channels && p->x[4] == channels;
+    if (dx_dense)
+        dx = row_of_dx;
+    memset(dx, 0, (size_t)(dx_dense ? p->in[2] * channels : row_room(p)) * sizeof(real));
     for (long d = low[0]; d <= high[0]; d++)
         for (long h = low[1]; h <= high[1]; h++) {
             const long cells = divisor(p, 0, d) * divisor(p, 1, h);
-            load_row(s->x + n * p->y[0] + d * p->y[2] + h * p->y[3], p->out[2], channels, p->y[4], dy, 0);
+            const real *from = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3];
+            if (!dy_dense) {
+                load_row(from, p->out[2], channels, p->y[4], dy, 0);
+                from = dy;
+            }
             for (long w = 0; w < p->out[2]; w++) {
                 const struct range r = s->columns[w].taps;
                 const vec by = vec_fill((real)(cells * s->columns[w].cells));
-                for (long k = r.begin; k < r.end; k++)
-                    for (long c = 0; c < channels; c += LANES) {
-                        real *to = dx + (r.first + k) * channels + c;
-                        vec share = vec_load(dy + w * channels + c) / by;
-                        if (c == whole) /* lanes of the next pixel get nothing; where it has a share, that is written later */
-                            share = vec_select(rest, share, (vec){0});
-                        if (!apart)
-                            share = vec_load(to) + share;
-                        vec_store(to, share);
+                real *first = dx + (r.first + r.begin) * channels;
+                const long taps = r.end - r.begin;
+                for (long c = 0; !apart && c < channels; c += LANES) {
+                    vec share = vec_load(from + w * channels + c) / by;
+                    if (c == whole) /* lanes of the next pixel get nothing */
+                        share = vec_select(rest, share, (vec){0});
+                    for (long k = 0; k < taps; k++)
+                        vec_store(first + k * channels + c, vec_load(first + k * channels + c) + share);
+                }
+                for (long k = 0; apart && k < taps; k++)
+                    for (long c = 0; c < channels; c += LANES) { /* what reaches into the next pixel is written over later */
+                        const vec share = vec_load(from + w * channels + c) / by;
+                        vec_store(first + k * channels + c, c == whole ? vec_select(rest, share, (vec){0}) : share);
                     }
             }
         }
-    store_row(dx, p->in[2], channels, p->x[4], s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
+    if (!dx_dense)
+        store_row(dx, p->in[2], channels, p->x[4], row_of_dx);
 }
 
 void FN(average_backward)(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run)
