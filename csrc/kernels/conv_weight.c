@@ -8,8 +8,8 @@
  * The reduction runs over pixels. Parts of at most 2,048 output pixels, cut by the shape alone, are summed from zero and
  * added in order: the result depends on no thread, and rounding grows with the part, not with the batch. A part's dy is
  * copied to [pixel][filters of a panel], its x to [pixel][channels of a tile], or, where windows do not overlap and pixels are
- * small, to whole pixels, which may lie in x already; all taps and panels then use the copies, some pixels at a time, so that those of dy stay in the first
- * cache while tile after tile of x passes by.
+ * small, to whole pixels, which may lie in x already; all taps and panels then use the copies, some pixels at a time, so that
+ * those of dy stay in the first cache while tile after tile of x passes by.
  * The threads share the tiles of one part after the other; where a part has few, each takes whole parts instead, and the
  * parts' sums are added in order at the end: the same additions. */
 #include "../base/machine.h"
@@ -94,9 +94,7 @@ static void choose_pixels(struct plan *s)
     s->in_place = !padded && !overlap && p->x[1] == 1 && p->x[4] > 0 && p->x[4] <= most && (s->taps_run == 1 || p->x[4] == s->channels);
     if (s->in_place)
         s->pixel = p->x[4];
-    else if (s->x_cut.tiles == 1)
-        s->pixel = s->channels;
-    else if (!overlap && s->channels <= most)
+    else if (s->x_cut.tiles == 1 || (!overlap && s->channels <= most))
         s->pixel = s->channels;
 }
 

@@ -52,11 +52,11 @@ ALWAYS_INLINE void average_inside(const struct cnn_pool *p, const real *sums, co
 
 #if CNN_HAS_TRANSPOSE
 /* Windows of two neighbouring columns, two apart: their sums stay in registers. A division by a power of two is a product. */
-static void average_pairs(const struct cnn_pool *p, const real *x, long deep, long tall, long low, long high, real by, real *y)
+static void average_pairs(const struct cnn_pool *p, const real *x, long deep, long tall, real by, real *y)
 {
-    const long divisor = (long)by;
+    const long divisor = (long)by, high = p->out[2];
     const vec share = vec_fill(1 / by), whole = vec_fill(by);
-    for (long w = low;; w = min_long(w + LANES, high - LANES)) {
+    for (long w = 0;; w = min_long(w + LANES, high - LANES)) {
         const real *from = x + 2 * w;
         vec a = vec_load(from), b = vec_load(from + LANES);
         for (long i = 0; i < deep; i++)
@@ -86,7 +86,7 @@ static void average_rows(void *context, long block, int worker)
         real *y = s->y + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2] + at.h * p->y[3];
 #if CNN_HAS_TRANSPOSE
         if (step == 2 && p->window[2] == 2 && s->low == 0 && s->high == p->out[2] && s->high >= LANES && deep > 0 && tall > 0) {
-            average_pairs(p, x - p->before[2], deep, tall, 0, s->high, (real)(cells * 2), y);
+            average_pairs(p, x, deep, tall, (real)(cells * 2), y);
             continue;
         }
 #endif

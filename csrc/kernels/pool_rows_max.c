@@ -65,6 +65,8 @@ ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long s
 /* The columns inside; the last vector begins early where they are no multiple of its lanes, or ends late where they are few. */
 ALWAYS_INLINE void max_inside(const struct near *t, const real *x, const long step, const int count, long low, long high, int64_t first, real *y, struct winner_row to)
 {
+    if (high <= low)
+        return;
     if (high - low < LANES) {
         max_columns(t, x + low * step, step, count, first + low * step, y + low, to, low, high - low);
         return;
@@ -161,9 +163,7 @@ static void max_rows(void *context, long block, int worker)
         const int64_t first = (i * p->in[1] + j) * p->in[2] - p->before[2];
         const int any = readable(s, &t, x);
         const long low = any ? s->low : 0, high = any ? s->high : 0;
-        if (!any)
-            ;
-        else if (step == 2 && t.count == 4)
+        if (step == 2 && t.count == 4)
             max_inside(&t, x, 2, 4, low, high, first, y, to);
         else if (step == 2 && t.count == 8)
             max_inside(&t, x, 2, 8, low, high, first, y, to);
