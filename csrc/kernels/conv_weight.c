@@ -30,7 +30,7 @@ enum { PART = 2048, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512 };
 struct part {
     struct box box;
     struct pitch pitch;          /* of its input, in units: pixels of a panel, or reals where pixels are whole */
-    const real *x;               /* its first pixel, where pixels are whole */
+    const real *x;               /* its first pixel, where whole pixels lie in x */
     long parts, depth;           /* the tile's view: runs of evenly spaced pixels, and their length */
     long *offset[2];             /* where the runs begin: in whole pixels; in panels of x_cut.height and of one channel more */
     real *x_panels, *dy_panels;

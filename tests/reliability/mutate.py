@@ -129,6 +129,11 @@ def passes(copy, env, tests):
         return False
 
 
+def tier_of(tests):
+    """Large models are built in the full tier alone."""
+    return {"CNNPY_TIER": "full"} if tests == PYTHON_TESTS["models"] else {}
+
+
 def objects(copy):
     return {p: p.read_bytes() for p in (copy / "build").rglob("*.o")}
 
@@ -164,7 +169,7 @@ class Workers:
         with trial:
             if name not in self.sound:
                 pristine = self.folder / "copy"
-                self.sound[name] = passes(pristine, self.environment(pristine), tests)
+                self.sound[name] = passes(pristine, self.environment(pristine) | tier_of(tests), tests)
             return self.sound[name]
 
     def work(self, number):
@@ -186,9 +191,7 @@ class Workers:
                     fate = "does not compile"
                 elif objects(copy) == same:
                     fate = "is the same code"
-            # large models are built in the full tier
-            tier = {"CNNPY_TIER": "full"} if tests == PYTHON_TESTS["models"] else {}
-            fate = fate or ("survived" if passes(copy, env | tier, tests) else "killed")
+            fate = fate or ("survived" if passes(copy, env | tier_of(tests), tests) else "killed")
             with self.lock:
                 self.killed += fate == "killed"
                 self.survivors += [said] if fate == "survived" else []
