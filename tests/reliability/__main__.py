@@ -23,7 +23,7 @@ R = "tests/reliability"
 
 # figure: (promise and target, tests or None, lines of their output that hold the count, what is missing)
 FIGURES = {
-    "F1": ("exact agreement with the naive loops: 0 differing bits", [f"{R}/test_exact.py", f"{R}/test_grid.py"], r"grid: .*", ""),
+    "F1": ("exact agreement with the naive loops: 0 differing bits", [f"{R}/test_exact.py", f"{R}/test_grid.py", f"{R}/test_convolution_driver.py::test_random_problems"], r"(grid|driver): .*", ""),
     "F2": ("rounding error within the derived bounds, functions within 4 ulp", [f"{R}/test_special_values.py", f"{R}/test_exact.py", "tests/functional/test_winograd.py"], r"ulp.*|all floats.*", ""),
     "F3": ("gradients equal central differences below 1e-7; adjoint exact on whole numbers", [f"{R}/test_gradients.py"], None, ""),
     "F4": ("ONNX node vectors: right, or refused in a sentence", ["tests/io/test_onnx_vectors.py"], r"onnx vectors: .*", "nodes that import_onnx does not know; models are compared with onnxruntime too (tests/io/test_onnx.py)"),

@@ -45,15 +45,22 @@ def build(folder, compiler, *flags, link=(), planted=False):
     return program
 
 
-def run(program, *arguments, seconds=3600):
+def run(program, *arguments, seconds=36_000):
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=seconds, env=ENVIRONMENT)
 
 
 def test_random_problems_under_the_sanitizers(tmp_path, budget):
-    count = budget(quick=0, full=5_000, long=200_000)
+    count = budget(quick=0, full=5_000, long=1_000_000)
     done = run(build(tmp_path, GCC, "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"), count, 3)
     assert done.returncode == 0 and done.stdout == f"{count} problems, 0 wrong\n", done.stderr[-3000:]
     print(f"driver: {done.stdout.strip()} under the sanitizers")
+
+
+def test_random_problems(tmp_path, budget):
+    count = budget(quick=0, full=20_000, long=500_000)
+    done = run(build(tmp_path, GCC, "-O2"), count, 2, 7)
+    assert done.returncode == 0 and done.stdout == f"{count} problems, 0 wrong\n", done.stderr[-3000:]
+    print(f"driver: {done.stdout.strip()}")
 
 
 def test_the_driver_finds_a_planted_fault(tmp_path):
