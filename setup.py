@@ -1,7 +1,7 @@
 """Builds cnnpy._core: csrc/base, program and bind once, csrc/kernels once for each row of the variant table.
 
 CNNPY_DEBUG=1     no optimisation, asserts on
-CNNPY_SANITIZE=1  address and undefined-behaviour sanitizers
+CNNPY_SANITIZE=1  address and undefined-behaviour sanitizers; CNNPY_SANITIZE=thread  the race detector
 CNNPY_COVERAGE=1  counts what runs, for gcov
 CNNPY_WERROR=1    warnings are errors (what CI builds with)
 CNNPY_INSTRUCTION_SETS="base avx2"  these alone, for builds that only this machine runs
@@ -37,8 +37,9 @@ LINK = ["-pthread"]
 
 if os.environ.get("CNNPY_DEBUG") == "1":
     FLAGS += ["-O0", "-g", "-UNDEBUG"]
-elif os.environ.get("CNNPY_SANITIZE") == "1":
-    SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+elif os.environ.get("CNNPY_SANITIZE") in ("1", "thread"):
+    MEMORY = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    SANITIZERS = MEMORY if os.environ["CNNPY_SANITIZE"] == "1" else ["-fsanitize=thread"]
     FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *SANITIZERS]
     LINK += SANITIZERS
 elif os.environ.get("CNNPY_COVERAGE") == "1":
@@ -66,7 +67,7 @@ class BuildVariants(build_ext):
         headers = [*CSRC.rglob("*.h"), *CSRC.rglob("*.def"), Path("setup.py")]
         newest = max(path.stat().st_mtime for path in headers)
         root = Path(self.build_temp) / (
-            "-".join(k for k in ("CNNPY_DEBUG", "CNNPY_SANITIZE", "CNNPY_COVERAGE") if os.environ.get(k) == "1") or "release"
+            "-".join(k + v for k in ("CNNPY_DEBUG", "CNNPY_SANITIZE", "CNNPY_COVERAGE") if (v := os.environ.get(k, ""))) or "release"
         )
 
         def compile_one(job):

@@ -183,7 +183,7 @@ static void start_workers(int wanted)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old); /* workers inherit it: signals belong to the program's own threads */
     while (pool.started + 1 < wanted && cnn_thread_create(worker_main, (void *)(intptr_t)(pool.started + 1)) == 0)
-        pool.started++;
+        STORE(&pool.started, pool.started + 1);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 

@@ -18,7 +18,7 @@ def test_npz_round_trip(tmp_path, rng):
     assert io.load_npz(tmp_path / "y.npz")["w"].tolist() == [0, 1, 2]
 
 
-def test_bad_npz(tmp_path, rng):
+def test_bad_npz(tmp_path, rng, budget):
     path = tmp_path / "x.npz"
     with pytest.raises(TypeError, match="save_npz: 'o' has dtype object"):
         io.save_npz({"o": np.array([{}])}, path)
@@ -34,8 +34,8 @@ def test_bad_npz(tmp_path, rng):
         with pytest.raises(ValueError, match="is not a valid archive"):
             io.load_npz(path)
     io.save_npz({"w": np.arange(40.0)}, path)
-    good, refused = path.read_bytes(), 0
-    for i in range(200):
+    good, refused, count = path.read_bytes(), 0, budget(200, 5000, 100_000)
+    for i in range(count):
         broken = bytearray(good[: rng.integers(len(good))] if i % 3 == 0 else good)
         if broken:
             broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
@@ -45,7 +45,8 @@ def test_bad_npz(tmp_path, rng):
         except ValueError as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused > 100
+    assert refused > count // 2
+    print(f"npz: {count} damaged files")
 
 
 def test_load_torchvision(tmp_path):

@@ -2,13 +2,15 @@
 
 import multiprocessing
 import os
+import random
 import threading
+import time
 
 import numpy as np
 import pytest
 
 import cnnpy
-from cnnpy import data, models, optim
+from cnnpy import _core, data, models, optim
 from cnnpy import functional as F
 from tests.reliability.cases import CASES
 from tests.reliability.flat import FLAT as OPERATIONS
@@ -56,11 +58,11 @@ def test_convolution_bits(name, isa, rng, restore_threads):
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"concatenate", "stack"}))
-def test_operation_bits(name, rng, restore_threads):
+def test_operation_bits(name, rng, restore_threads, budget):
     op = OPERATIONS[name]
     arrays, options = CASES[name](rng, np.float32, integers=False)
     seen = set()
-    for threads in (1, 2, 3, 16):
+    for threads in (1, 2, 3, 16) * budget(1, 5, 25):
         cnnpy.set_num_threads(threads)
         y = op.forward(*arrays, **options)
         seen.add(tuple(digest([y, *op.backward(np.ones_like(y), *arrays, **options)])))
@@ -107,18 +109,56 @@ def test_python_threads(rng, restore_threads):
     assert not wrong and not any(t.is_alive() for t in threads)
 
 
+def test_a_soak_of_python_threads(rng, budget, restore_threads):
+    """Eight threads call whatever they draw, for a while: each result has the bits that it had alone, and memory stays."""
+    cnnpy.set_num_threads(4)
+    calls = []
+    for name in sorted(set(CASES) - {"concatenate", "stack"}):
+        op, (arrays, options) = OPERATIONS[name], CASES[name](rng, np.float32, integers=False)
+
+        def call(op=op, arrays=arrays, options=options):
+            y = op.forward(*arrays, **options)
+            return digest([y, *op.backward(np.ones_like(y), *arrays, **options)])
+
+        calls.append((name, call, call()))
+    end, wrong, done = time.monotonic() + budget(2, 60, 1800), [], [0] * 8
+
+    def work(number):
+        draw = random.Random(number)
+        while time.monotonic() < end and not wrong:
+            name, call, wanted = draw.choice(calls)
+            try:
+                same = call() == wanted
+            except Exception as error:  # noqa: BLE001 - a thread would swallow it
+                same, name = False, f"{name}: {error}"
+            done[number] += 1
+            if not same:
+                wrong.append(name)
+
+    _core.trim_memory()
+    used = _core.configuration()["memory_used"]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert wrong == [] and min(done) > 0
+    assert _core.configuration()["memory_used"] == used
+    print(f"soak: {sum(done)} calls of {len(calls)} operations, 0 wrong")
+
+
 def _child(queue):
     x = np.ones((2, 16, 20, 20), np.float32)
     queue.put(float(F.conv2d(x, np.ones((16, 16, 3, 3), np.float32), padding=1).sum()))
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_a_hundred_forked_children_finish(restore_threads):
+def test_a_hundred_forked_children_finish(restore_threads, budget):
     """Shows 4 of the foundation: children forked after use start a pool of their own and leave."""
     cnnpy.set_num_threads(4)
     x, w = np.ones((4, 32, 30, 30), np.float32), np.ones((32, 32, 3, 3), np.float32)
     wanted = F.conv2d(x, w).tobytes()
-    for _ in range(100):
+    for _ in range(budget(100, 200, 1000)):
         F.conv2d(x, w)
         pid = os.fork()
         if pid == 0:

@@ -35,9 +35,9 @@ def tolerance(name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_forward_and_backward(name, dtype, isa, rng):
+def test_forward_and_backward(name, dtype, isa, rng, budget):
     forward, backward = functions(name)
-    for _ in range(ROUNDS.get(name, 8)):
+    for _ in range(ROUNDS.get(name, 8) * budget(1, 2, 8)):
         arrays, options = CASES[name](rng, dtype, integers=name in EXACT)
         exact = name in EXACT
         y = forward(*arrays, **options)

@@ -26,9 +26,9 @@ CURVED = {
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_gradcheck(name, rng):
+def test_gradcheck(name, rng, budget):
     call, op = function_of(name), OPERATIONS[name]
-    for _ in range(4):
+    for _ in range(budget(4, 200, 1000)):
         arrays, options = CASES[name](rng, np.float64, integers=False, small=True)
         if op.variadic:
             error = gradcheck(lambda *a: call(list(a), **options), *arrays[0], entries=20)  # noqa: B023
@@ -50,10 +50,10 @@ def test_gradcheck(name, rng):
 
 
 @pytest.mark.parametrize("name", sorted(LINEAR))
-def test_adjoint_on_integers(name, isa, rng):
+def test_adjoint_on_integers(name, isa, rng, budget):
     """<dy, A x> = <A' dy, x>, exactly, in every array in which the function is linear."""
     op = OPERATIONS[name]
-    for _ in range(8):
+    for _ in range(budget(8, 70, 350)):
         arrays, options = CASES[name](rng, np.float64)
         arrays = tuple(None if n == "bias" else a for a, n in zip(arrays, op.arrays, strict=True))
         y = op.forward(*arrays, **options)

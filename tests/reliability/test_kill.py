@@ -53,7 +53,7 @@ def save_for_ever(folder, pipe):
 def test_killed_while_saving(tmp_path, budget, request):
     """One folder, many lives: each child saves as fast as it can until it is killed, the next one goes on from what it finds."""
     rng = random.Random(request.node.name)
-    kills, saves = budget(quick=60, full=200), 0
+    kills, saves = budget(quick=60, full=200, long=2000), 0
     for _ in range(kills):
         reading, writing = os.pipe()
         with warnings.catch_warnings():
@@ -126,15 +126,16 @@ def test_killed_and_resumed(tmp_path, budget):
     """32 steps in 4 epochs, saved after every third and at the ends of epochs; killed anywhere, resumed with other threads: the same bits, history too."""
     whole = run(tmp_path / "whole", 1)
     assert whole.returncode == 0, whole.stderr
-    moments = budget(quick=[11], full=[1, 4, 8, 11, 16, 17, 23, 24, 30, 32])
-    for moment in moments:
-        folder = tmp_path / str(moment)
-        killed = run(folder, 1, kill_at=moment)
+    every = [(moment, 1, 3) for moment in range(1, 33)] + [(moment, 4, 2) for moment in range(1, 33)]  # step, threads before and after
+    chosen = budget(quick=every[10:11], full=[every[m - 1] for m in (1, 4, 8, 11, 16, 17, 23, 24, 30, 32)], long=every)
+    for moment, before, after in chosen:
+        folder = tmp_path / f"{moment}-{before}"
+        killed = run(folder, before, kill_at=moment)
         assert killed.returncode == -signal.SIGKILL
-        resumed = run(folder, 3, resume=bool(list(folder.glob("step-*"))))
+        resumed = run(folder, after, resume=bool(list(folder.glob("step-*"))))
         assert resumed.returncode == 0, resumed.stderr
         assert resumed.stdout == whole.stdout, moment
-    print(f"killed and resumed at {len(moments)} moments: the bits of an unbroken run")
+    print(f"killed and resumed at {len(chosen)} moments: the bits of an unbroken run")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):

@@ -9,22 +9,26 @@ from tests.reliability.cases import CASES
 from tests.reliability.flat import FLAT as OPERATIONS
 from tests.reliability.leaks import growth
 
-ROUNDS = 300
+
+@pytest.fixture
+def rounds(budget):
+    """Calls of a series; four series are compared."""
+    return budget(300, 300, 25_000)
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"concatenate", "stack"}))
-def test_success(name, rng):
+def test_success(name, rng, rounds):
     op = OPERATIONS[name]
-    arrays, options = CASES[name](rng, np.float32)
+    arrays, options = CASES[name](rng, np.float32, small=rounds > 300)
     dy = np.ones_like(np.asarray(op.forward(*arrays, **options)))
 
     def call():
         op.forward(*arrays, **options)
         op.backward(dy, *arrays, **options)
 
-    blocks, references, used = growth(call, [a for a in (*arrays, dy) if a is not None], ROUNDS)
+    blocks, references, used = growth(call, [a for a in (*arrays, dy) if a is not None], rounds)
     assert references == 0 and used == 0
-    assert blocks < ROUNDS // 10
+    assert blocks < rounds // 10
 
 
 def test_large_results_are_given_back():
@@ -52,7 +56,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_errors(kind):
+def test_errors(kind, rounds):
     from cnnpy import functional as F
 
     x = np.ones((1, 1, 4, 4), np.float32)
@@ -61,9 +65,9 @@ def test_errors(kind):
         with pytest.raises((TypeError, ValueError)):
             BAD[kind](F, x)
 
-    blocks, references, used = growth(call, [x], ROUNDS)
+    blocks, references, used = growth(call, [x], rounds)
     assert references == 0 and used == 0
-    assert blocks < ROUNDS // 10
+    assert blocks < rounds // 10
 
 
 def test_planted_leak_is_found():

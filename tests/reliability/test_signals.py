@@ -44,6 +44,64 @@ def test_inside_a_long_call():
     assert seconds < 3, seconds  # with the second call and the interpreter's exit; the stop itself is tens of milliseconds
 
 
+RANDOM = """
+import os, random, signal, sys, threading, time
+import numpy as np
+import cnnpy
+from cnnpy import functional as F
+
+count, rng, draw = int(sys.argv[1]), np.random.default_rng(0), random.Random(0)
+x, w = rng.standard_normal((8, 96, 56, 56), np.float32), rng.standard_normal((96, 96, 3, 3), np.float32)
+t, u, v = (rng.standard_normal(s, np.float32) for s in ((60, 32, 256), (1024, 256), (1024, 256)))
+q = rng.standard_normal((4, 8, 512, 64), np.float32)
+calls = [lambda: F.conv2d(x, w, padding=1), lambda: F.conv2d_backward(x, x, w, padding=1), lambda: F.max_pool2d(x, 3, stride=1),
+         lambda: F.softmax(x, axis=1), lambda: F.lstm(t, [(u, v)]), lambda: F.scaled_dot_product_attention(q, q, q),
+         lambda: F.interpolate(x, scale_factor=2, mode="bilinear"), lambda: F.instance_norm(x)]
+
+def digest(result):
+    return [np.ascontiguousarray(a).tobytes()[:4096] for a in (result if isinstance(result, tuple) else (result,)) if a is not None and not isinstance(a, tuple)]
+
+wanted = [digest(c()) for c in calls]
+seconds = []
+for c in calls:
+    begin = time.perf_counter(); c(); seconds.append(time.perf_counter() - begin)
+sent = 0.0
+
+def shoot(after):
+    global sent
+    time.sleep(after)
+    sent = time.perf_counter()
+    os.kill(os.getpid(), signal.SIGINT)
+
+delays = []
+for i in range(count):
+    which = i % len(calls)
+    shooter = threading.Thread(target=shoot, args=(draw.uniform(0, 3 * seconds[which]),))
+    stopped = False
+    try:
+        shooter.start()
+        while True:
+            calls[which]()
+    except KeyboardInterrupt:
+        delays.append(time.perf_counter() - sent)
+    shooter.join()
+    if digest(calls[which]()) != wanted[which]:
+        print("wrong after signal", i, "in call", which)
+        sys.exit(1)
+delays.sort()
+print(f"signals: {count}, 99 % within {delays[int(0.99 * (count - 1))]:.3f} s, the last after {delays[-1]:.3f} s")
+"""
+
+
+def test_at_random_moments(budget):
+    """Calls of every family stopped at any moment end soon, and the next one has its bits."""
+    count = budget(quick=24, full=200, long=2000)
+    done = subprocess.run([sys.executable, "-P", "-c", RANDOM, str(count)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith(f"signals: {count}, "), done
+    print(done.stdout.strip())
+    assert float(done.stdout.split()[-2]) < 3, done.stdout  # half a second on a machine that does nothing else
+
+
 def test_in_training(tmp_path):
     """The command line stops, keeps whole checkpoints, and goes on with --resume to the bits of an unbroken run."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
