@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from cnnpy import _core
 
 SHARED = Path(os.environ.get("CNNPY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 VARIANTS = _core.configuration()["supported"]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

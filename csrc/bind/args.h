@@ -94,6 +94,6 @@ int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted)
 /* Method tables of the families, joined in module.c. */
 extern PyMethodDef conv_methods[], pool_methods[], map_methods[], pad_methods[], resize_methods[], transpose_methods[], softmax_methods[], dense_methods[], array_methods[], optimizer_methods[], system_methods[],
     norm_methods[], loss_methods[], recurrent_methods[], attention_methods[], record_methods[], program_methods[], entry_methods[];
-#define METHOD(name, doc) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, doc}
+#define METHOD(name, doc) {#name, (PyCFunction)(void (*)(void))(name), METH_FASTCALL, doc}
 
 #endif

@@ -397,7 +397,7 @@ static PyObject *max_unpool(PyObject *module, PyObject *const *args, Py_ssize_t 
     struct frame f = {.function = "max_unpool"};
     struct cnn_pool p;
     PyArrayObject *a, *index, *result;
-    long rank, window[3], stride[3], pad[3], size[3];
+    long rank, window[3], stride[3], pad[3], size[3] = {0};
     int backward;
     if (read_name(&f, args, n, 9, &rank) < 0 || read_bool(&f, "backward", args[8], &backward) < 0)
         return NULL;

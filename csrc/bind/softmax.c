@@ -15,7 +15,7 @@ static int find_axis(const struct frame *f, PyArrayObject *x, PyObject *object, 
         return -1;
     if (axis < 0)
         axis += rank;
-    *p = (struct cnn_reduce){1, PyArray_DIM(x, axis), 1};
+    *p = (struct cnn_reduce){1, PyArray_DIM(x, (int)axis), 1};
     for (int i = 0; i < rank; i++)
         if (i != axis)
             *(i < axis ? &p->outer : &p->inner) *= PyArray_DIM(x, i);

@@ -138,7 +138,8 @@ void *at(PyArrayObject *a, long offset) { return PyArray_BYTES(a) + offset * PyA
 /* Nanoseconds on one thread, roughly: enough to decide about threads and the GIL. */
 double conv_work(const struct cnn_conv *p)
 {
-    return 1000 + (double)(p->n * p->k) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)(p->c / p->groups) *
+    const long channels = p->c / p->groups;
+    return 1000 + (double)(p->n * p->k) * (double)(p->out[0] * p->out[1] * p->out[2]) * (double)channels *
                       (double)(p->window[0] * p->window[1] * p->window[2]) / 20;
 }
 

@@ -19,7 +19,10 @@ def run(code, after, *arguments):
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     begin = time.perf_counter()
-    output = process.communicate(timeout=60)[0]
+    try:
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
     return time.perf_counter() - begin, output
 
 
