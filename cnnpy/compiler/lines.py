@@ -96,7 +96,3 @@ class Line:
     def core(self):
         """The line as the core takes it."""
         return (self.entry.number, self.dtype, self.problem.tobytes(), tuple(self.arrays), self.work)
-
-    @property
-    def itemsize(self):
-        return 8 if self.dtype else 4

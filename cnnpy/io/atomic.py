@@ -1,6 +1,7 @@
 """Replacing a file whole: after a return the new content is on disk, after any failure the old one is."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -69,7 +70,7 @@ def _replace(path, chunks):
         with contextlib.suppress(FileNotFoundError):
             os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))
         if os.fstat(descriptor).st_size != size:
-            raise OSError(f"{path}: {os.fstat(descriptor).st_size} bytes were written, expected {size}")
+            raise OSError(errno.EIO, f"{os.fstat(descriptor).st_size} bytes were written, expected {size}", path)
         _sync(descriptor)
         os.rename(temporary, path)
     except BaseException:

@@ -27,7 +27,7 @@ class Module:
     """A layer or a network: parameters, buffers, submodules, and ``forward``.
 
     Assigning a :class:`Parameter` or a Module to an attribute registers it under that name; ``register_buffer`` keeps an array that is
-    saved but not trained. Calling the module calls ``forward``.
+    saved but not trained, and an array assigned to its name later takes its place. Calling the module calls ``forward``.
     """
 
     _parameters: dict
@@ -62,9 +62,17 @@ class Module:
     def __setattr__(self, name, value):
         if "_modules" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name}")
-        for registry in (self._parameters, self._buffers, self._modules):
+        if name in self._parameters and not (value is None or isinstance(value, (Parameter, Module))):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a parameter, and {type(value).__name__} was assigned to it, expected a Parameter; "
+                f"`{name}.data[...] = array` changes its values"
+            )
+        stays = name in self._buffers and (value is None or isinstance(value, (np.ndarray, np.generic)))
+        for registry in (self._parameters, self._modules, *(() if stays else (self._buffers,))):
             registry.pop(name, None)
-        if isinstance(value, Parameter):
+        if stays:
+            self._buffers[name] = value = value if value is None else np.asarray(value)
+        elif isinstance(value, Parameter):
             self._parameters[name] = value
         elif isinstance(value, Module):
             self._modules[name] = value

@@ -138,3 +138,21 @@ def test_html_for_jupyter():
     text = model._repr_html_()
     assert "Conv2d(1, 2" in text and "weight 2x1x3x3, bias 2" in text and "Sequential: 20 parameters" in text and "ReLU()" in text
     assert "Tensor (2,), float32 requires gradient" in cnnpy.Tensor(np.zeros(2, np.float32), True)._repr_html_()
+
+
+def test_an_array_assigned_to_a_buffer_is_saved():
+    """It was dropped from the state without a word; a parameter too."""
+    layer = nn.BatchNorm2d(3)
+    layer.running_mean = np.full(3, 7.0, np.float32)
+    layer.num_batches_tracked = layer.num_batches_tracked + 1
+    state = layer.state_dict()
+    assert (state["running_mean"] == 7).all() and state["num_batches_tracked"] == 1
+    assert state["running_mean"] is layer.running_mean and isinstance(state["num_batches_tracked"], np.ndarray)
+    weight = layer.weight
+    with pytest.raises(TypeError, match=r"BatchNorm2d: weight is a parameter, and ndarray was assigned to it, expected a Parameter"):
+        layer.weight = np.ones(3, np.float32)
+    assert layer.weight is weight and "weight" in layer.state_dict()
+    layer.weight = None
+    assert "weight" not in layer.state_dict()
+    layer.running_var = "none any more"
+    assert "running_var" not in layer.state_dict()

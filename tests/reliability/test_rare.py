@@ -424,3 +424,70 @@ def test_models_with_weights_of_something_else(build, options, tmp_path):
     cio.save({"other": X}, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"no tensor of .* has a name and shape of this model"):
         getattr(models, build)(**options, weights=tmp_path / "w.safetensors", rng=0)
+
+
+def test_weights_of_a_scalar_and_of_other_numbers():
+    from cnnpy.functional._new import duplicate
+    from cnnpy.nn import init
+
+    scalar = np.zeros(())
+    assert init.uniform_(scalar, 2.0, 3.0, rng=0) is scalar and 2 <= scalar <= 3
+    whole = np.arange(3)
+    copy = duplicate(whole)
+    assert copy is not whole and copy.dtype == whole.dtype and (copy == whole).all()
+
+
+def test_directions_of_different_sizes():
+    x, w = np.ones((4, 2, 3), np.float32), [np.ones(s, np.float32) for s in ((20, 3), (20, 5), (24, 3), (24, 6))]
+    with pytest.raises(ValueError, match=r"lstm: w_ih of weights\[1\] has 24 rows, expected 20 as in weights\[0\]"):
+        F.lstm(x, [(w[0], w[1]), (w[2], w[3])], bidirectional=True)
+
+
+def test_a_program_with_a_table_describes_it():
+    model = nn.Sequential(nn.Embedding(7, 3, rng=0), nn.Linear(3, 2, rng=0))
+    program = cnnpy.compile(model)
+    program(np.array([[1, 2, 6, 0]]))
+    assert "4 of 7x3" in str(program)
+
+
+def test_statistics_that_were_replaced_are_those_of_the_program():
+    """A compiled step goes on with the arrays that the model has now."""
+    results = []
+    for way in (True, False):
+        model = nn.Sequential(nn.Conv2d(1, 4, 3, rng=0), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 3, rng=0))
+        step = cnnpy.compile_step(model, F.cross_entropy, optim.SGD(model.parameters(), lr=0.1))
+        x, y = np.random.default_rng(0).standard_normal((5, 1, 8, 8)).astype(np.float32), np.arange(5) % 3
+        for _ in range(3):
+            step(x, y)
+        assert step.program is not None
+        if way:
+            norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+            norm.running_mean = norm.running_mean.copy()
+        step(x, y)
+        results.append([np.array(a) for a in model.state_dict().values()])
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_plateau_lowers_the_rate_in_a_run():
+    model = nn.Sequential(nn.Linear(4, 3, rng=0))
+    optimizer = optim.SGD(model.parameters(), lr=1e-9)
+    schedule = optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.1)
+    train.fit(model, (np.ones((6, 4), np.float32), np.arange(6) % 3), optimizer=optimizer, schedule=schedule, epochs=4, progress=False)
+    assert optimizer.param_groups[0]["lr"] < 1e-9
+
+
+def test_a_moving_kernel_without_the_program_for_films(tmp_path, monkeypatch):
+    animation = pytest.importorskip("matplotlib.animation", reason="it comes with the plot extra")
+    monkeypatch.setattr(animation.writers, "is_available", lambda name: False)
+    slide = plot.kernel_slide(np.arange(25.0).reshape(5, 5), np.ones((3, 3)))
+    with pytest.raises(RuntimeError, match=r"plot\.kernel_slide: \.mp4 needs the program ffmpeg"):
+        slide.save(tmp_path / "k.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_installation_without_lessons(tmp_path, monkeypatch):
+    from cnnpy.cli import notebooks  # here: the module of notebooks
+
+    monkeypatch.setattr(notebooks, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    with pytest.raises(FileNotFoundError, match="has no lessons; install it again"):
+        notebooks.lessons()
