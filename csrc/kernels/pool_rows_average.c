@@ -30,8 +30,10 @@ static void sum_rows(const struct cnn_pool *p, const real *x, long deep, long ta
         for (long i = 0; i < deep; i++)
             for (long j = i ? 0 : 1; j < tall; j++) {
                 const real *row = x + i * p->x[2] + j * p->x[3];
-                UNROLL for (int v = 0; v < 4; v++)
+                UNROLL for (int v = 0; v < 4; v++) {
                     sum[v] = sum[v] + vec_load(row + at[v]);
+                    __builtin_prefetch(row + at[v] + tall * p->x[3]); /* of the next window's rows */
+                }
             }
         UNROLL for (int v = 0; v < 4; v++)
             vec_store(to + at[v], sum[v]);
@@ -47,6 +49,26 @@ ALWAYS_INLINE void average_inside(const struct cnn_pool *p, const real *sums, co
         vec_store(y + w, sum / vec_fill(by));
         if (w + LANES >= high)
             return;
+    }
+}
+
+/* Windows of any step, as many at once as there are lanes: of each a vector of columns, turned, so that a tap is a vector of windows. */
+static void average_turned(const struct cnn_pool *p, const real *sums, long low, long high, real by, real *y)
+{
+    const long step = p->stride[2], taps = p->window[2];
+    for (long w = low; w < high; w += LANES) {
+        const long count = min_long(LANES, high - w);
+        vec sum = {0};
+        for (long k = 0; k < taps; k += LANES) {
+            vec column[LANES];
+            for (long i = 0; i < LANES; i++)
+                column[i] = vec_load(sums + (w + min_long(i, count - 1)) * step + k);
+            transpose(column);
+            UNROLL for (int i = 0; i < LANES; i++)
+                if (k + i < taps)
+                    sum = sum + column[i];
+        }
+        vec_put(y + w, sum / vec_fill(by), count);
     }
 }
 
@@ -95,9 +117,12 @@ static void average_rows(void *context, long block, int worker)
         else
             memset(sums, 0, (size_t)p->in[2] * sizeof(real));
         long low = s->low, high = s->high;
-        if (high - low >= LANES) {
+        const int few = high - low < LANES;
+        if (high - low > (few ? 2 : 0)) {
             const real by = (real)(cells * p->window[2]);
-            if (step == 1)
+            if (few || (step > 2 && p->window[2] > 4))
+                average_turned(p, sums - p->before[2], low, high, by, y);
+            else if (step == 1)
                 average_inside(p, sums - p->before[2], 1, low, high, by, y);
             else if (step == 2)
                 average_inside(p, sums - p->before[2], 2, low, high, by, y);
