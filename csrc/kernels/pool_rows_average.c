@@ -63,8 +63,15 @@ static void average_turned(const struct cnn_pool *p, const real *sums, long low,
             vec column[LANES];
             for (long i = 0; i < LANES; i++)
                 column[i] = vec_load(sums + (w + min_long(i, count - 1)) * step + k);
-            transpose(column);
-            UNROLL for (int i = 0; i < LANES; i++)
+            const int half = taps - k <= LANES / 2;
+            if (half)
+                transpose_half(column);
+            else
+                transpose(column);
+            UNROLL for (int i = 0; i < LANES / 2; i++)
+                if (k + i < taps)
+                    sum = sum + column[i];
+            UNROLL for (int i = LANES / 2; !half && i < LANES; i++)
                 if (k + i < taps)
                     sum = sum + column[i];
         }

@@ -69,7 +69,33 @@ ALWAYS_INLINE void transpose(vec v[LANES])
             v[i] = next[i];
     }
 }
+
+/* The first half of the rows of the transpose, which half of the shuffles give. */
+ALWAYS_INLINE void transpose_half(vec v[LANES])
+{
+    UNROLL for (int i = 0; i < LANES / 2; i++)
+        v[i] = __builtin_shufflevector(v[i], v[i + LANES / 2], LOWER_INDICES);
+    UNROLL for (int width = 2; width < LANES; width *= 2) {
+        vec next[LANES / 2];
+        UNROLL for (int i = 0; i < LANES / 4; i++) {
+            next[2 * i] = __builtin_shufflevector(v[i], v[i + LANES / 4], LOWER_INDICES);
+            next[2 * i + 1] = __builtin_shufflevector(v[i], v[i + LANES / 4], UPPER_INDICES);
+        }
+        UNROLL for (int i = 0; i < LANES / 2; i++)
+            v[i] = next[i];
+    }
+}
 #else
+ALWAYS_INLINE void transpose_half(vec v[LANES])
+{
+    for (int i = 0; i < LANES / 2; i++) {
+        const vec row = v[i];
+        for (int j = 0; j < LANES; j++)
+            if (j > i)
+                v[i][j] = v[j][i], v[j][i] = row[j];
+    }
+}
+
 ALWAYS_INLINE void transpose(vec v[LANES])
 {
     for (int i = 0; i < LANES; i++)
