@@ -124,10 +124,10 @@ static void average_rows(void *context, long block, int worker)
         else
             memset(sums, 0, (size_t)p->in[2] * sizeof(real));
         long low = s->low, high = s->high;
-        const int few = high - low < LANES;
-        if (high - low > (few ? 2 : 0)) {
+        const long inside = high - low;
+        if (inside > 2) {
             const real by = (real)(cells * p->window[2]);
-            if (few || (step > 2 && p->window[2] > 4))
+            if (inside < LANES || (step > 2 && p->window[2] > 4))
                 average_turned(p, sums - p->before[2], low, high, by, y);
             else if (step == 1)
                 average_inside(p, sums - p->before[2], 1, low, high, by, y);

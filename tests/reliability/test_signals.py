@@ -80,7 +80,6 @@ delays = []
 for i in range(count):
     which = i % len(calls)
     shooter = threading.Thread(target=shoot, args=(draw.uniform(0, 3 * seconds[which]),))
-    stopped = False
     try:
         shooter.start()
         while True:
