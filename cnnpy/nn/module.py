@@ -67,12 +67,18 @@ class Module:
                 f"{type(self).__name__}: {name} is a parameter, and {type(value).__name__} was assigned to it, expected a Parameter; "
                 f"`{name}.data[...] = array` changes its values"
             )
-        stays = name in self._buffers and (value is None or isinstance(value, (np.ndarray, np.generic)))
-        for registry in (self._parameters, self._modules, *(() if stays else (self._buffers,))):
+        is_buffer = name in self._buffers and not isinstance(value, (Parameter, Module))
+        if is_buffer and not (value is None or isinstance(value, (np.ndarray, np.generic))):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a buffer, and {type(value).__name__} was assigned to it, expected an array or None"
+            )
+        if is_buffer:  # which keeps its place in the state
+            self._buffers[name] = value = None if value is None else np.asarray(value)
+            object.__setattr__(self, name, value)
+            return
+        for registry in (self._parameters, self._buffers, self._modules):
             registry.pop(name, None)
-        if stays:
-            self._buffers[name] = value = value if value is None else np.asarray(value)
-        elif isinstance(value, Parameter):
+        if isinstance(value, Parameter):
             self._parameters[name] = value
         elif isinstance(value, Module):
             self._modules[name] = value

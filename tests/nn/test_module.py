@@ -154,5 +154,8 @@ def test_an_array_assigned_to_a_buffer_is_saved():
     assert layer.weight is weight and "weight" in layer.state_dict()
     layer.weight = None
     assert "weight" not in layer.state_dict()
-    layer.running_var = "none any more"
+    with pytest.raises(TypeError, match=r"BatchNorm2d: running_var is a buffer, and list was assigned to it, expected an array or None"):
+        layer.running_var = [1.0, 1.0, 1.0]
+    assert "running_var" in layer.state_dict()
+    layer.running_var = None
     assert "running_var" not in layer.state_dict()

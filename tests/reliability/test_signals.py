@@ -62,7 +62,7 @@ calls = [lambda: F.conv2d(x, w, padding=1), lambda: F.conv2d_backward(x, x, w, p
          lambda: F.interpolate(x, scale_factor=2, mode="bilinear"), lambda: F.instance_norm(x)]
 
 def digest(result):
-    return [np.ascontiguousarray(a).tobytes()[:4096] for a in (result if isinstance(result, tuple) else (result,)) if a is not None and not isinstance(a, tuple)]
+    return [np.ascontiguousarray(a).tobytes() for a in (result if isinstance(result, tuple) else (result,)) if a is not None and not isinstance(a, tuple)]
 
 wanted = [digest(c()) for c in calls]
 seconds = []
@@ -98,7 +98,7 @@ print(f"signals: {count}, 99 % within {delays[int(0.99 * (count - 1))]:.3f} s, t
 def test_at_random_moments(budget):
     """Calls of every family stopped at any moment end soon, and the next one has its bits."""
     count = budget(quick=24, full=200, long=2000)
-    done = subprocess.run([sys.executable, "-P", "-c", RANDOM, str(count)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", RANDOM, str(count)], capture_output=True, text=True, timeout=60 + 2 * count)
     assert done.returncode == 0 and done.stdout.startswith(f"signals: {count}, "), done
     print(done.stdout.strip())
     assert float(done.stdout.split()[-2]) < 3, done.stdout  # half a second on a machine that does nothing else
