@@ -22,6 +22,7 @@ struct plan {
     long together, slices;     /* panels a block computes; blocks that share a box */
     long kept;                 /* panels whose sums are kept aside at a time, where y has another order */
     int in_place;              /* x itself serves as the box */
+    int zero_rows;             /* some rows or planes of windows lie in zeros around the image */
     int one_run;               /* a row of taps is one run of channels in memory */
     int direct;                /* filters are neighbours in y: tiles store there */
     int pair;                  /* cells of two phases alternate in y */
@@ -115,8 +116,11 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
     s->pass_panels = round_up(s->pass_panels, 1 + s->pair);
     s->pass_groups = s->pack_late || p->packed ? p->groups : min_long(p->groups, max_long(1, most / max_long(1, s->panels)));
     int padded = 0;
-    for (int a = 0; a < 3; a++)
+    for (int a = 0; a < 3; a++) {
         padded |= w->before[a] != 0 || (w->out[a] - 1) * w->step[a] + (w->taps[a] - 1) * w->spread[a] >= w->in[a];
+        if (a < 2)
+            s->zero_rows = padded && w->mode == CNN_ZEROS;
+    }
     /* Pixels a large power of two apart share sets of the caches. That is borne where each is read a few times and few of them are used at a time. */
     const long cells = w->images * w->out[0] * w->out[1] * w->out[2], pixel = w->stride[4] * (long)sizeof(real);
     s->one_run = w->channels <= CHUNK && w->spread[2] == 1 && w->taps[2] > 1;
@@ -234,6 +238,49 @@ static long find_taps(const struct plan *s, const struct view *v, struct pitch p
             for (long r = first[2]; r < first[2] + (s->one_run ? 1 : v->taps[2]); r++)
                 offset[parts++] = d * spread[0] * pitch.plane + h * spread[1] * pitch.row + r * spread[2] * pitch.pixel;
     return parts;
+}
+
+/* The taps [first, last) of an axis that reach into the image from output cell number `at`; of those that `v` has, counted from its first. */
+struct reach { long first, last; };
+
+static struct reach find_reach(const struct windows *w, const struct view *v, int axis, long at)
+{
+    const long from = at * w->step[axis] - w->before[axis] + v->first[axis] * w->spread[axis], beyond = w->in[axis] - from;
+    return (struct reach){from < 0 ? divide_up(-from, w->spread[axis]) : 0, beyond > 0 ? min_long(v->taps[axis], divide_up(beyond, w->spread[axis])) : 0};
+}
+
+/* The planes and rows of taps that reach into the image from any of `height` cells of the box, from number `begin` on. */
+static void reach_of_cells(const struct plan *s, const struct box *b, const struct view *v, long begin, long height, struct reach reach[2])
+{
+    const long *size = b->size;
+    reach[0] = (struct reach){v->taps[0], 0}, reach[1] = (struct reach){v->taps[1], 0};
+    for (long row = begin / size[2]; row <= (begin + height - 1) / size[2]; row++) {
+        const long at[2] = {b->begin[0] + row / size[1] % size[0], b->begin[1] + row % size[1]};
+        const struct reach own[2] = {find_reach(&s->p->in, v, 0, at[0]), find_reach(&s->p->in, v, 1, at[1])};
+        if (own[0].first >= own[0].last || own[1].first >= own[1].last)
+            continue;
+        for (int a = 0; a < 2; a++)
+            reach[a] = (struct reach){min_long(reach[a].first, own[a].first), max_long(reach[a].last, own[a].last)};
+    }
+}
+
+/* The tile without the taps that meet nothing but zeros: they would add nothing. parts: taps of a row. */
+static void run_reached(struct tile t, const struct view *v, const struct reach reach[2], long height, long width, long parts)
+{
+    const struct reach rows = reach[1];
+    const int whole = rows.first == 0 && rows.last == v->taps[1];
+    const struct tile all = t;
+    for (long d = reach[0].first, next; d < reach[0].last || d == reach[0].first; d = next) {
+        next = whole ? max_long(d + 1, reach[0].last) : d + 1;
+        const long skipped = (d * v->taps[1] + rows.first) * parts;
+        const int is_last = next >= reach[0].last;
+        t.parts = max_long(0, rows.last - rows.first) * (min_long(next, reach[0].last) - d) * parts;
+        t.offset = all.offset + skipped, t.b = all.b + skipped * t.depth * width;
+        t.bias = is_last ? all.bias : NULL;
+        t.activation = is_last ? all.activation : CNN_LINEAR;
+        FN(tile_rows)(height, (int)(width / LANES))(&t);
+        t.join = CONTINUE;
+    }
 }
 
 /* A square of LANES cells, or of the first `count`, and LANES filters is turned. */
@@ -366,7 +413,12 @@ static void compute_block(void *context, long block, int worker)
                     t.a[r] = a + in[begin + r];
                     t.c[r] = s->direct ? y + out[begin + r] : beside + (begin + r) * width;
                 }
-                FN(tile_rows)(height, (int)(width / LANES))(&t);
+                if (s->zero_rows) {
+                    struct reach reach[2];
+                    reach_of_cells(s, &box, &v, begin, height, reach);
+                    run_reached(t, &v, reach, height, width, t.parts / (v.taps[0] * v.taps[1]));
+                } else
+                    FN(tile_rows)(height, (int)(width / LANES))(&t);
             }
             if (is_last && !s->direct && !s->pair)
                 scatter(s, beside, NULL, cells, out, v.valid, width, y);
