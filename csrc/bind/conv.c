@@ -24,13 +24,13 @@ static int read_options(const struct frame *f, PyObject *const *args, struct opt
     return 0;
 }
 
-/* Two axes, or three of which the first has a kernel of 1 without padding. */
+/* What winograd_fits asks of both passes, and three cells along the last two axes. */
 static int knows_winograd(const struct cnn_conv *p)
 {
-    for (int a = 0; a < 3; a++)
-        if (p->window[a] != (a ? 3 : 1) || p->stride[a] != 1 || p->dilation[a] != 1)
+    for (int a = 1; a < 3; a++)
+        if (p->window[a] != 3 || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? 8 : 1))
             return 0;
-    return p->groups == 1 && p->before[0] == 0 && p->out[0] == p->in[0];
+    return p->groups == 1 && (p->window[0] == 1 || (p->c % 16 == 0 && p->k % 16 == 0));
 }
 
 /* Fills the problem from shapes and options, or refuses them. lead: 2 for (N, C, ...), 1 for an unbatched (C, ...). */
@@ -85,8 +85,9 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
         p->out[a] = (in + before + after - extent) / s + 1;
     }
     if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
-        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes a 3x3 kernel with stride, "
-                                    "dilation and groups of 1");
+        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 with stride "
+                                    "and groups of 1, a dilation of at most 8 (of 1 where padding is not zeros), and multiples of 16 channels "
+                                    "and filters where they have several planes");
         return -1;
     }
     return 0;

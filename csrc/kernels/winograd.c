@@ -5,6 +5,8 @@
  *     M[point][tile][k]  = sum over c of V[point][tile][c] * U[point][c][k]      n*n products in the register tile
  *     y                  = A' M A + bias, activation
  *
+ * Windows of T planes are longer sums: in place of c stands (slice of channels, plane of the window, channel of the slice), and V has the tiles of T planes.
+ *
  * Two schedules with the same sums in the same order. Where the transformed weights are small they are made once, and a block
  * takes some tiles through all of it in its second-level cache ("whole weights"). Else the transformed input of a group of
  * tiles lies in the third-level cache and a block makes one panel of the weights, a chunk of channels at a time, just before
@@ -18,7 +20,7 @@
 
 #include <stdint.h>
 
-enum { SLICE = 64 }; /* channels of U made at a time */
+enum { SLICE = 64 }; /* terms of a sum for which U is made at a time, if a window has few planes */
 
 struct plan {
     const struct product *p;
@@ -26,7 +28,9 @@ struct plan {
     real *y;
     struct tiles tiles;
     int m, points;
-    long channels, pitch;            /* of the input; reals from tile to tile of V */
+    long planes, slice;              /* of a window; channels of a slice */
+    long channels, pitch;            /* of the input, for every plane; reals from tile to tile of V */
+    long y_row, y_column;            /* to the next row and column of a map, in y */
     long panels;
     int whole_weights;
     long group, part;                /* tiles whose V lies in memory at once; tiles of a block */
@@ -41,7 +45,10 @@ struct plan {
 static size_t make_plan(struct plan *s, const struct product *p, int m, int workers, char *scratch)
 {
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), l3 = (double)cnn_machine()->l3 / sizeof(real);
-    *s = (struct plan){.p = p, .m = m, .points = (m + 2) * (m + 2), .channels = p->in.channels};
+    *s = (struct plan){.p = p, .m = m, .points = (m + 2) * (m + 2), .planes = p->in.taps[0]};
+    s->channels = p->in.channels * s->planes;
+    s->slice = s->planes == 1 ? SLICE : max_long(WHOLE, SLICE / s->planes / WHOLE * WHOLE);
+    s->y_row = p->y[3] * p->in.spread[1], s->y_column = p->y[4] * p->in.spread[2];
     s->tiles = FN(cut_tiles)(&p->in, m);
     s->pitch = round_up(s->channels, LANES);
     if (s->pitch * (long)sizeof(real) % 1024 == 0)
@@ -63,14 +70,14 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     }
     s->parts = divide_up(s->group, max_long(1, s->part));
     s->v_pitch = point_pitch((s->whole_weights ? s->part : s->group) * s->pitch);
-    s->u_pitch = point_pitch((s->whole_weights ? s->channels : SLICE) * TILE_WIDTH);
+    s->u_pitch = point_pitch((s->whole_weights ? s->channels : s->slice * s->planes) * TILE_WIDTH);
     s->m_pitch = point_pitch(s->part * TILE_WIDTH);
     const size_t v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
     const size_t panel_bytes = aligned((size_t)(s->points * s->u_pitch) * sizeof(real));
     s->u = s->v = (real *)scratch;
     const size_t bytes = s->whole_weights ? (p->packed ? 0 : (size_t)s->panels * panel_bytes) : v_bytes;
     s->tile_bytes = aligned(FN(tiles_scratch)(&s->tiles));
-    s->pack_bytes = aligned((size_t)(9 * SLICE * TILE_WIDTH) * sizeof(real));
+    s->pack_bytes = aligned((size_t)(9 * s->slice * s->planes * TILE_WIDTH) * sizeof(real));
     s->u_bytes = panel_bytes;
     s->v_bytes = s->whole_weights ? v_bytes : 0;
     s->worker = scratch + bytes;
@@ -95,11 +102,14 @@ static struct mine memory_of(const struct plan *s, int worker)
     return mine;
 }
 
-/* Where packed weights hold channels from c0 on of a panel, [tap][channel][width]: reals from their start. */
+/* Where packed weights hold the terms from c0 on of a panel, [tap][channel][width]: reals from their start. */
 static long packed_slice(const struct plan *s, long panel, long c0)
 {
     return 9 * (panel * s->channels * TILE_WIDTH + c0 * panel_width(s->p, panel));
 }
+
+/* Terms of the slice from c0 on. */
+static long slice_at(const struct plan *s, long c0) { return min_long(s->slice * s->planes, s->channels - c0); }
 
 /* G g G' of one vector of filters: g[tap] rows of `width` reals `step` apart. */
 ALWAYS_INLINE void weight_vector(const int m, const real *g, long step, real *to, long point_pitch)
@@ -122,22 +132,37 @@ ALWAYS_INLINE void weight_vector(const int m, const real *g, long step, real *to
     }
 }
 
-/* Channels [c0, c0 + channels) of a panel: to[point * u_pitch + c * width + k]. */
-static void make_weights(const struct plan *s, long panel, long c0, long channels, real *packed, real *to)
+/* The slice from c0 on of a panel: to[point * u_pitch + c * width + k]. */
+static void make_weights(const struct plan *s, long panel, long c0, real *packed, real *to)
 {
-    const long width = panel_width(s->p, panel);
+    const long width = panel_width(s->p, panel), terms = slice_at(s, c0), plane = terms / s->planes * width;
     if (s->p->packed) {
         packed = (real *)(uintptr_t)s->w + packed_slice(s, panel, c0); /* only read */
-        const real *next = packed + 9 * channels * width; /* the next slice is on its way while this one is used */
-        for (long i = 0; i < min_long(9 * channels * width, 9 * SLICE * TILE_WIDTH); i += 64 / (long)sizeof(real))
+        const real *next = packed + 9 * terms * width; /* the next slice is on its way while this one is used */
+        for (long i = 0; i < min_long(9 * terms * width, 9 * SLICE * TILE_WIDTH); i += 64 / (long)sizeof(real))
             __builtin_prefetch(next + i, 0, 2);
     } else
-        FN(pack_weights)(s->p, s->w, 0, panel, c0, channels, packed);
-    for (long i = 0; i < channels * width; i += LANES)
-        if (s->m == 2)
-            weight_vector(2, packed + i, channels * width, to + i, s->u_pitch);
-        else
-            weight_vector(4, packed + i, channels * width, to + i, s->u_pitch);
+        FN(pack_weights)(s->p, s->w, 0, panel, c0 / s->planes, terms / s->planes, packed);
+    for (long d = 0; d < s->planes; d++, packed += 9 * plane, to += plane)
+        for (long i = 0; i < plane; i += LANES)
+            if (s->m == 2)
+                weight_vector(2, packed + i, plane, to + i, s->u_pitch);
+            else
+                weight_vector(4, packed + i, plane, to + i, s->u_pitch);
+}
+
+/* V of some tiles. */
+static void transform(const struct plan *s, long first, long count, char *scratch, real *v)
+{
+    if (s->planes == 1) {
+        FN(transform_tiles)(&s->tiles, s->x, first, count, 0, 0, s->channels, scratch, v, s->pitch, s->v_pitch);
+        return;
+    }
+    for (long c0 = 0; c0 < s->channels; c0 += slice_at(s, c0)) {
+        const long channels = slice_at(s, c0) / s->planes;
+        for (long d = 0; d < s->planes; d++)
+            FN(transform_tiles)(&s->tiles, s->x, first, count, d, c0 / s->planes, channels, scratch, v + c0 + d * channels, s->pitch, s->v_pitch);
+    }
 }
 
 /* The rounding error of a short sum over channels weighs most, because the way back enlarges it: then the sum is two halves, side by side
@@ -256,13 +281,13 @@ static void scatter(const struct plan *s, vec *block, long rows, long columns, l
                 turned[k][i] = block[i][k];
     for (long k = 0; k < valid; k++)
         for (long h = 0; h < rows; h++) {
-            real *to = y + k * p->y[1] + h * p->y[3];
+            real *to = y + k * p->y[1] + h * s->y_row;
             const real *from = turned[k] + h * s->m;
-            if (columns == 4 && p->y[4] == 1)
+            if (columns == 4 && s->y_column == 1)
                 memcpy(to, from, 4 * sizeof(real));
             else
                 for (long j = 0; j < columns; j++)
-                    to[j * p->y[4]] = from[j];
+                    to[j * s->y_column] = from[j];
         }
 }
 
@@ -278,8 +303,10 @@ static void store(const struct plan *s, long first, long count, long panel, cons
         const vec bias = s->bias ? vec_load_part(s->bias + filter, valid) : (vec){0};
         for (long i = 0; i < count; i++) {
             const struct place at = place_of(&s->tiles, first + i);
-            const long rows = min_long(s->m, p->in.out[1] - at.row), columns = min_long(s->m, p->in.out[2] - at.column);
-            real *y = s->y + at.image * p->y[0] + filter * p->y[1] + at.plane * p->y[2] + at.row * p->y[3] + at.column * p->y[4];
+            const long rows = min_long(s->m, s->tiles.along[0][at.phase[0]].out - at.row);
+            const long columns = min_long(s->m, s->tiles.along[1][at.phase[1]].out - at.column);
+            real *y = s->y + at.image * p->y[0] + filter * p->y[1] + at.plane * p->y[2] + at.phase[0] * p->y[3] + at.phase[1] * p->y[4] + at.row * s->y_row +
+                      at.column * s->y_column;
             vec block[16];
             if (s->m == 2)
                 output_vector(2, m + i * width + v, s->m_pitch, bias, block);
@@ -288,14 +315,14 @@ static void store(const struct plan *s, long first, long count, long panel, cons
             if (p->accumulate)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
-                        block[h * s->m + j] = vec_get(y + h * p->y[3] + j * p->y[4], valid) + block[h * s->m + j];
+                        block[h * s->m + j] = vec_get(y + h * s->y_row + j * s->y_column, valid) + block[h * s->m + j];
             if (p->activation == CNN_RELU)
                 for (long h = 0; h < s->m * s->m; h++)
                     block[h] = vec_select(block[h] < 0, (vec){0}, block[h]);
             if (p->y[1] == 1 && valid == LANES)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
-                        vec_store(y + h * p->y[3] + j * p->y[4], block[h * s->m + j]);
+                        vec_store(y + h * s->y_row + j * s->y_column, block[h * s->m + j]);
             else
                 scatter(s, block, rows, columns, valid, y);
         }
@@ -308,8 +335,8 @@ static void prepare_panel(void *context, long panel, int worker)
     const struct mine mine = memory_of(s, worker);
     const long width = panel_width(s->p, panel);
     real *u = (real *)((char *)s->u + (size_t)panel * s->u_bytes);
-    for (long c0 = 0; c0 < s->channels; c0 += SLICE)
-        make_weights(s, panel, c0, min_long(SLICE, s->channels - c0), mine.packed, u + c0 * width);
+    for (long c0 = 0; c0 < s->channels; c0 += slice_at(s, c0))
+        make_weights(s, panel, c0, mine.packed, u + c0 * width);
 }
 
 static void whole_block(void *context, long block, int worker)
@@ -317,7 +344,7 @@ static void whole_block(void *context, long block, int worker)
     const struct plan *s = context;
     const struct mine mine = memory_of(s, worker);
     const long first = block * s->part, count = min_long(s->part, s->tiles.count - first);
-    FN(transform_tiles)(&s->tiles, s->x, first, count, 0, s->channels, mine.tiles, mine.v, s->pitch, s->v_pitch);
+    transform(s, first, count, mine.tiles, mine.v);
     for (long panel = 0; panel < s->panels; panel++) {
         const real *u = (const real *)((const char *)s->u + (size_t)panel * s->u_bytes);
         multiply(s, mine.v, count, 0, s->channels, u, panel_width(s->p, panel), mine.m);
@@ -332,7 +359,7 @@ static void transform_block(void *context, long block, int worker)
     const struct plan *s = context;
     const struct mine mine = memory_of(s, worker);
     const long first = block * STRIP, count = min_long(STRIP, s->count - first);
-    FN(transform_tiles)(&s->tiles, s->x, s->first + first, count, 0, s->channels, mine.tiles, s->v + first * s->pitch, s->pitch, s->v_pitch);
+    transform(s, s->first + first, count, mine.tiles, s->v + first * s->pitch);
 }
 
 static void slice_block(void *context, long block, int worker)
@@ -343,10 +370,9 @@ static void slice_block(void *context, long block, int worker)
     const long width = panel_width(s->p, panel);
     if (count <= 0)
         return;
-    for (long c0 = 0; c0 < s->channels; c0 += SLICE) {
-        const long channels = min_long(SLICE, s->channels - c0);
-        make_weights(s, panel, c0, channels, mine.packed, mine.u);
-        multiply(s, s->v + first * s->pitch, count, c0, channels, mine.u, width, mine.m);
+    for (long c0 = 0; c0 < s->channels; c0 += slice_at(s, c0)) {
+        make_weights(s, panel, c0, mine.packed, mine.u);
+        multiply(s, s->v + first * s->pitch, count, c0, slice_at(s, c0), mine.u, width, mine.m);
     }
     store(s, s->first + first, count, panel, mine.m);
 }
@@ -362,8 +388,8 @@ static void pack_panel(void *context, long panel, int worker)
 {
     (void)worker;
     const struct plan *s = context;
-    for (long c0 = 0; c0 < s->channels; c0 += SLICE)
-        FN(pack_weights)(s->p, s->w, 0, panel, c0, min_long(SLICE, s->channels - c0), s->u + packed_slice(s, panel, c0));
+    for (long c0 = 0; c0 < s->channels; c0 += slice_at(s, c0))
+        FN(pack_weights)(s->p, s->w, 0, panel, c0 / s->planes, slice_at(s, c0) / s->planes, s->u + packed_slice(s, panel, c0));
 }
 
 void FN(winograd_pack)(const struct product *p, int m, const real *w, real *packed, struct cnn_run *run)
@@ -403,15 +429,18 @@ void FN(winograd_run)(const struct product *p, int m, const real *x, const real 
 
 int FN(winograd_fits)(const struct windows *w, long groups)
 {
-    return groups == 1 && w->taps[0] == 1 && w->taps[1] == 3 && w->taps[2] == 3 && w->step[0] == 1 && w->step[1] == 1 && w->step[2] == 1 &&
-           w->spread[1] == 1 && w->spread[2] == 1 && w->before[0] == 0 && w->out[0] == w->in[0];
+    if (groups != 1 || w->taps[1] != 3 || w->taps[2] != 3 || w->step[1] != 1 || w->step[2] != 1 || w->spread[1] > MOST_SPREAD || w->spread[2] > MOST_SPREAD)
+        return 0;
+    return (w->taps[0] == 1 || (w->taps[0] > 1 && w->channels % WHOLE == 0)) && (w->spread[1] * w->spread[2] == 1 || w->mode == CNN_ZEROS);
 }
 
 /* Operations of F(m x m, 3 x 3) with its transforms, in direct multiply-adds that take as long. Constants: measured rates. */
 static double cost(int m, const struct windows *w, long filters)
 {
-    const double points = (m + 2) * (m + 2), c = (double)w->channels, k = (double)filters;
-    const double tiles = (double)(w->images * w->out[0] * divide_up(w->out[1], m) * divide_up(w->out[2], m));
+    const double points = (m + 2) * (m + 2), c = (double)(w->channels * w->taps[0]), k = (double)filters;
+    double tiles = (double)(w->images * w->out[0]);
+    for (int a = 1; a < 3; a++)
+        tiles *= (double)(w->spread[a] * divide_up(divide_up(w->out[a], w->spread[a]), m));
     const double group = tiles < 112 ? tiles : 112;
     return points * tiles * c * k * (1 + 5 / k + 2.5 / c + 2.2 / group) / 0.82;
 }
@@ -421,7 +450,7 @@ static int choose(const struct windows *w, long groups, long filters, int algori
     if (algorithm == CNN_DIRECT || !FN(winograd_fits)(w, groups))
         return 0;
     const double cells = (double)(w->images * w->out[0] * w->out[1] * w->out[2]);
-    const double four = cost(4, w, filters), two = cost(2, w, filters), direct = 9 * cells * (double)w->channels * (double)filters / 0.92;
+    const double four = cost(4, w, filters), two = cost(2, w, filters), direct = 9 * cells * (double)(w->channels * w->taps[0]) * (double)filters / 0.92;
     const int better = two < four ? 2 : 4;
     if (algorithm == CNN_WINOGRAD)
         return better;

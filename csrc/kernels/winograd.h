@@ -1,8 +1,10 @@
-/* winograd.h: 3 x 3 convolutions of stride 1 by a fraction of the multiplications. */
+/* winograd.h: convolutions by 3 x 3 cells, or some planes of them, of stride 1, with gaps or without, by a fraction of the multiplications. */
 #ifndef CNN_WINOGRAD_H
 #define CNN_WINOGRAD_H
 
 #include "product.h"
+
+enum { WHOLE = 16 }; /* channels are multiples of it where windows have several planes */
 
 /* The side of the output tile, 2 or 4, with which this product (or the weight gradient of this convolution) is computed by
  * Winograd's algorithm; 0: directly. Follows from shape, dtype and what the caller asked for, nothing else. */

@@ -1,11 +1,22 @@
 #include "winograd_tiles.h"
 
+/* What phase `phase` of axis `axis` sees. */
+static struct along see(const struct windows *w, int axis, long phase)
+{
+    const long spread = w->spread[axis], first = phase - w->before[axis], from = (first % spread + spread) % spread;
+    const long out = w->out[axis] > phase ? divide_up(w->out[axis] - phase, spread) : 0;
+    return (struct along){from, out && w->in[axis] > from ? divide_up(w->in[axis] - from, spread) : 0, (from - first) / spread, out};
+}
+
 struct tiles FN(cut_tiles)(const struct windows *w, int m)
 {
     struct tiles t = {.w = *w, .m = m, .reach = m + (int)w->taps[2] - 1};
-    t.rows = divide_up(w->out[1], m);
-    t.columns = divide_up(w->out[2], m);
-    t.count = w->images * w->out[0] * t.rows * t.columns;
+    for (int i = 0; i < 2; i++)
+        for (long phase = 0; phase < w->spread[1 + i]; phase++)
+            t.along[i][phase] = see(w, 1 + i, phase);
+    t.rows = divide_up(t.along[0][0].out, m);
+    t.columns = divide_up(t.along[1][0].out, m);
+    t.count = w->images * w->out[0] * w->spread[1] * w->spread[2] * t.rows * t.columns;
     t.in_place = w->stride[1] == 1 && w->channels % LANES == 0;
     return t;
 }
@@ -64,48 +75,69 @@ ALWAYS_INLINE void transform_vector(const int m, const int gradient, const int e
     }
 TRANSFORM(input_2, 2, 0) TRANSFORM(input_4, 4, 0) TRANSFORM(gradient_2, 2, 1) TRANSFORM(gradient_4, 4, 1)
 
-/* Whether all cells under a tile are cells of the map that some window reaches: others count as zeros. */
-static int is_inside(const struct tiles *t, struct place at)
+/* One map of the planes that one tap of the first axis sees, as windows without gaps. */
+struct map {
+    struct windows w;
+    const real *x; /* its first cell */
+};
+
+static struct map map_of(const struct tiles *t, const real *x, const long phase[2], long tap)
 {
-    const struct windows *w = &t->w;
-    const long row = at.row - w->before[1], column = at.column - w->before[2];
-    return row >= 0 && column >= 0 && row + t->reach <= w->in[1] && column + t->reach <= w->in[2] && at.row + t->reach <= w->out[1] + w->taps[1] - 1 &&
-           at.column + t->reach <= w->out[2] + w->taps[2] - 1;
+    struct map map = {t->w, x};
+    map.w.taps[0] = 1, map.w.before[0] -= tap * map.w.spread[0];
+    for (int i = 0; i < 2; i++) {
+        const struct along *along = &t->along[i][phase[i]];
+        map.x += along->from * map.w.stride[3 + i];
+        map.w.in[1 + i] = along->in, map.w.out[1 + i] = along->out, map.w.before[1 + i] = along->before;
+        map.w.stride[3 + i] *= map.w.spread[1 + i], map.w.spread[1 + i] = 1;
+    }
+    return map;
 }
 
-/* Pointers to the cells under tile `at` of a map that is read in place. */
-static void find_cells(const struct tiles *t, const real *x, struct place at, const real *zeros, const real **pixel)
+/* The plane of the map under output plane `at`, or -1: zeros. */
+static long plane_under(const struct windows *w, long at) { return cnn_source(w->mode, at * w->step[0] - w->before[0], w->in[0]); }
+
+/* Whether all cells under a tile are cells of the map that some window reaches: others count as zeros. */
+static int is_inside(const struct windows *w, int reach, struct place at)
 {
-    const struct windows *w = &t->w;
-    const real *plane = x + at.image * w->stride[0] + at.plane * w->stride[2];
+    const long row = at.row - w->before[1], column = at.column - w->before[2];
+    return row >= 0 && column >= 0 && row + reach <= w->in[1] && column + reach <= w->in[2] && at.row + reach <= w->out[1] + w->taps[1] - 1 &&
+           at.column + reach <= w->out[2] + w->taps[2] - 1;
+}
+
+/* Pointers to the cells under tile `at` of a map that is read in place; plane: its first cell, or NULL. */
+static void find_cells(const struct windows *w, int reach, const real *plane, struct place at, const real *zeros, const real **pixel)
+{
     long column[MOST_POINTS];
-    for (int j = 0; j < t->reach; j++) {
+    for (int j = 0; j < reach; j++) {
         const long i = at.column + j;
         column[j] = i < w->out[2] + w->taps[2] - 1 ? cnn_source(w->mode, i - w->before[2], w->in[2]) : -1;
     }
-    for (int i = 0; i < t->reach; i++) {
-        const long h = at.row + i, row = h < w->out[1] + w->taps[1] - 1 ? cnn_source(w->mode, h - w->before[1], w->in[1]) : -1;
-        for (int j = 0; j < t->reach; j++)
-            pixel[i * t->reach + j] = row < 0 || column[j] < 0 ? zeros : plane + row * w->stride[3] + column[j] * w->stride[4];
+    for (int i = 0; i < reach; i++) {
+        const long h = at.row + i, row = plane && h < w->out[1] + w->taps[1] - 1 ? cnn_source(w->mode, h - w->before[1], w->in[1]) : -1;
+        for (int j = 0; j < reach; j++)
+            pixel[i * reach + j] = row < 0 || column[j] < 0 ? zeros : plane + row * w->stride[3] + column[j] * w->stride[4];
     }
 }
 
 typedef void transform_function(const struct cells *from, long channels, real *to, long point_pitch);
 
 /* A run of neighbouring tiles through a copy, some channels at a time. */
-static void transform_run(const struct tiles *t, transform_function *transform, const real *x, struct place at, long count, long channel,
+static void transform_run(const struct tiles *t, const struct map *map, transform_function *transform, struct place at, long count, long channel,
                           long channels, const real *zeros, real *copy, real *to, long pitch, long point_pitch)
 {
-    const struct windows *w = &t->w;
+    const struct windows *w = &map->w;
     const struct box box = {at.image, 1, {at.plane, at.row, at.column},
                             {1, min_long(t->m, w->out[1] - at.row), min_long(count * t->m, w->out[2] - at.column)}};
-    const long height = box.size[1] + w->taps[1] - 1, width = box.size[2] + w->taps[2] - 1;
+    const int empty = box.size[1] <= 0 || box.size[2] <= 0; /* a phase of fewer cells */
+    const long height = empty ? 0 : box.size[1] + w->taps[1] - 1, width = empty ? 0 : box.size[2] + w->taps[2] - 1;
     for (long c = 0; c < channels; c += RUN_CHANNELS) {
         const long some = min_long(RUN_CHANNELS, channels - c), whole = round_up(some, LANES);
         const struct pitch p = FN(box_pitch)(w, 1, box.size, whole);
         if (whole != some)
             memset(copy, 0, (size_t)p.size * sizeof(real));
-        FN(box_copy)(w, &box, x, channel + c, some, p, copy);
+        if (!empty)
+            FN(box_copy)(w, &box, map->x, channel + c, some, p, copy);
         for (long i = 0; i < count; i++) {
             if (t->reach <= height && i * t->m + t->reach <= width) {
                 transform(&(struct cells){NULL, copy + i * t->m * p.pixel, p.row, p.pixel}, whole, to + i * pitch + c, point_pitch);
@@ -120,30 +152,42 @@ static void transform_run(const struct tiles *t, transform_function *transform, 
     }
 }
 
-void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long channel, long channels, char *scratch, real *to,
+/* A tile that is read where it lies. */
+static void transform_in_place(const struct tiles *t, const struct map *map, transform_function *transform, struct place at, long channel, long channels,
+                               const real *zeros, real *to, long point_pitch)
+{
+    const struct windows *w = &map->w;
+    const long under = plane_under(w, at.plane);
+    const real *plane = under < 0 ? NULL : map->x + channel + at.image * w->stride[0] + under * w->stride[2];
+    const real *pixel[MOST_PIXELS];
+    struct cells from = {.pixel = pixel, .row = w->stride[3], .column = w->stride[4]};
+    if (plane && is_inside(w, t->reach, at)) {
+        from.pixel = NULL;
+        from.first = plane + (at.row - w->before[1]) * from.row + (at.column - w->before[2]) * from.column;
+    } else
+        find_cells(w, t->reach, plane, at, zeros, pixel);
+    transform(&from, channels, to, point_pitch);
+}
+
+void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long tap, long channel, long channels, char *scratch, real *to,
                          long pitch, long point_pitch)
 {
     const int gradient = t->reach == t->m;
     transform_function *const transform = t->m == 2 ? gradient ? gradient_2 : input_2 : gradient ? gradient_4 : input_4;
     memset(scratch, 0, zero_bytes(t));
     const real *zeros = (const real *)scratch;
-    for (long i = 0; i < count;) {
+    long known[2] = {-1, -1}; /* the phase of the map */
+    struct map map = {.x = x};
+    for (long i = 0, run; i < count; i += run) {
         const struct place at = place_of(t, first + i);
-        if (t->in_place) {
-            const real *pixel[MOST_PIXELS];
-            struct cells from = {.pixel = pixel, .row = t->w.stride[3], .column = t->w.stride[4]};
-            if (is_inside(t, at)) {
-                from.pixel = NULL;
-                from.first = x + channel + at.image * t->w.stride[0] + at.plane * t->w.stride[2] + (at.row - t->w.before[1]) * from.row +
-                             (at.column - t->w.before[2]) * from.column;
-            } else
-                find_cells(t, x + channel, at, zeros, pixel);
-            transform(&from, channels, to + i * pitch, point_pitch);
-            i++;
-            continue;
+        if (at.phase[0] != known[0] || at.phase[1] != known[1]) {
+            map = map_of(t, x, at.phase, tap);
+            known[0] = at.phase[0], known[1] = at.phase[1];
         }
-        const long run = min_long(min_long(count - i, RUN), t->columns - (first + i) % t->columns);
-        transform_run(t, transform, x, at, run, channel, channels, zeros, (real *)(scratch + zero_bytes(t)), to + i * pitch, pitch, point_pitch);
-        i += run;
+        run = t->in_place ? 1 : min_long(min_long(count - i, RUN), t->columns - (first + i) % t->columns);
+        if (t->in_place)
+            transform_in_place(t, &map, transform, at, channel, channels, zeros, to + i * pitch, point_pitch);
+        else
+            transform_run(t, &map, transform, at, run, channel, channels, zeros, (real *)(scratch + zero_bytes(t)), to + i * pitch, pitch, point_pitch);
     }
 }

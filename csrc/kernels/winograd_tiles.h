@@ -90,12 +90,17 @@ ALWAYS_INLINE void tap_points(const int m, const vec *s, vec *y)
     y[2] = a + (REAL(0.25) * s[3] + REAL(4.0) * s[4]) + s[5];
 }
 
-/* A map cut into tiles of m x m outputs, numbered along images, planes, rows, columns; read through windows of 3 x 3 (the
- * input of a convolution) or cell by cell (the gradient of its result). */
+/* Rows, or columns, that one phase of dilated windows sees: every spread-th from `from` on, as an axis of its own without gaps. */
+enum { MOST_SPREAD = 8 };
+struct along { long from, in, before, out; };
+
+/* A map cut into tiles of m x m outputs, numbered along images, planes, phases of rows, of columns, rows, columns; read through windows of 3 x 3 (the
+ * input of a convolution) or cell by cell (the gradient of its result). Windows with gaps make spread x spread independent maps of every plane. */
 struct tiles {
     struct windows w;
     int m, reach;       /* cells read along a side: m + 2 or m */
-    long rows, columns; /* tiles of a plane */
+    struct along along[2][MOST_SPREAD];
+    long rows, columns; /* tiles of a map */
     long count;
     int in_place;       /* channels are neighbours and whole vectors: read where they are */
 };
@@ -105,17 +110,24 @@ enum { RUN = 28, RUN_CHANNELS = 64 }; /* tiles and channels that a copy holds */
 struct tiles FN(cut_tiles)(const struct windows *w, int m);
 size_t FN(tiles_scratch)(const struct tiles *t); /* bytes for the copy and a row of zeros */
 
-/* Transforms channels [channel, channel + channels) of tiles [first, first + count):
+/* Transforms channels [channel, channel + channels) of tiles [first, first + count), of the planes that tap `tap` of the first axis sees:
  * to[point * point_pitch + (tile - first) * pitch + c], zeros from `channels` up to whole vectors. */
-void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long channel, long channels, char *scratch, real *to,
+void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long tap, long channel, long channels, char *scratch, real *to,
                          long pitch, long point_pitch);
 
-/* Where tile `number` stands: image, plane, and its first row and column of cells. */
-struct place { long image, plane, row, column; };
+/* Where tile `number` stands: image, plane, phases, and its first row and column of the map. */
+struct place { long image, plane, phase[2], row, column; };
 ALWAYS_INLINE struct place place_of(const struct tiles *t, long number)
 {
-    const long column = number % t->columns, row = number / t->columns % t->rows, image = number / t->columns / t->rows;
-    return (struct place){image / t->w.out[0], image % t->w.out[0], row * t->m, column * t->m};
+    const long column = number % t->columns, row = number / t->columns % t->rows;
+    struct place at = {.row = row * t->m, .column = column * t->m};
+    number = number / t->columns / t->rows;
+    if (t->w.spread[1] * t->w.spread[2] > 1) {
+        at.phase[1] = number % t->w.spread[2], number /= t->w.spread[2];
+        at.phase[0] = number % t->w.spread[1], number /= t->w.spread[1];
+    }
+    at.image = number / t->w.out[0], at.plane = number % t->w.out[0];
+    return at;
 }
 
 /* Reals from one point to the next: 64 bytes more than the points hold. Without them a power of two would put the stores of

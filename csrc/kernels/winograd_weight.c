@@ -7,7 +7,7 @@
  * Two schedules with the same sums in the same order. Where M is small a block is a whole part: V and D of some tiles at a time
  * and all of M lie in its second-level cache. Else a part's V and D lie in the third-level cache for as many channels and
  * filters as fit; an item, some rows of tiles of M times some panels of filters, has its M in the second-level cache for all
- * points, so that the way back costs no traffic. The larger an item, the less often V and D are read. */
+ * points, so that the way back costs no traffic. The larger an item, the less often V and D are read. Planes of a window follow one another. */
 #include "../base/machine.h"
 #include "conv_bias.h"
 #include "tile.h"
@@ -64,7 +64,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     const struct windows in = FN(conv_windows)(p);
     struct windows out = {.images = p->n, .channels = p->k};
     for (int a = 0; a < 3; a++)
-        out.in[a] = out.out[a] = p->out[a], out.taps[a] = out.spread[a] = out.step[a] = 1;
+        out.in[a] = out.out[a] = p->out[a], out.taps[a] = out.step[a] = 1, out.spread[a] = a ? p->dilation[a] : 1;
     for (int i = 0; i < 5; i++)
         out.stride[i] = p->y[i];
     *s = (struct plan){.p = p, .m = m, .points = (m + 2) * (m + 2), .in = FN(cut_tiles)(&in, m), .out = FN(cut_tiles)(&out, m)};
@@ -114,7 +114,7 @@ static void transform_input(void *context, long block, int worker)
 {
     const struct plan *s = context;
     const long first = block * STRIP, count = min_long(STRIP, s->count - first), channels = min_long(s->channels, s->p->c - s->c0);
-    FN(transform_tiles)(&s->in, s->x, s->first + first, count, s->c0, channels, s->worker + (size_t)worker * s->worker_bytes,
+    FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, s->c0, channels, s->worker + (size_t)worker * s->worker_bytes,
                         s->v + first * s->v_row, s->v_row, s->v_pitch);
 }
 
@@ -123,7 +123,7 @@ static void transform_panels(const struct plan *s, long first, long count, char 
 {
     for (long panel = 0; panel * TILE_WIDTH < s->filters && s->k0 + panel * TILE_WIDTH < s->p->k; panel++) {
         const long k = s->k0 + panel * TILE_WIDTH, width = width_of(s, k / TILE_WIDTH), filters = min_long(width, s->p->k - k);
-        FN(transform_tiles)(&s->out, s->dy, s->first + first, count, k, filters, scratch, d + panel * s->d_panel + first * width, width,
+        FN(transform_tiles)(&s->out, s->dy, s->first + first, count, 0, k, filters, scratch, d + panel * s->d_panel + first * width, width,
                             s->d_pitch);
     }
 }
@@ -214,10 +214,10 @@ static void whole_part(void *context, long block, int worker)
     const struct cut cut = cut_rows(channels);
     for (long first = begin; first < end; first += s->tiles) {
         const long count = min_long(s->tiles, end - first);
-        FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, channels, mine, v, s->v_row, s->v_pitch);
+        FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, 0, channels, mine, v, s->v_row, s->v_pitch);
         for (long panel = 0; panel < s->panels; panel++) {
             const long width = width_of(s, panel), k = panel * TILE_WIDTH;
-            FN(transform_tiles)(&s->out, s->dy, s->first + first, count, k, min_long(width, s->p->k - k), mine, d + panel * s->d_panel, width, s->d_pitch);
+            FN(transform_tiles)(&s->out, s->dy, s->first + first, count, 0, k, min_long(width, s->p->k - k), mine, d + panel * s->d_panel, width, s->d_pitch);
         }
         struct tile t = {.parts = 1, .depth = count, .offset = &zero, .step = s->v_row, .join = first > begin ? CONTINUE : OVERWRITE};
         for (long point = 0; point < s->points; point++)
@@ -257,13 +257,22 @@ static void store_panel(void *context, long panel, int worker)
     FN(unpack_weights)(s->p, 0, panel, 0, s->p->c, s->sums + panel * 9 * s->p->c * TILE_WIDTH, 1, s->dw);
 }
 
+/* The convolution by plane `d` of the window alone. */
+static struct cnn_conv one_plane(const struct cnn_conv *p, long d)
+{
+    struct cnn_conv one = *p;
+    one.window[0] = 1, one.before[0] -= d * p->dilation[0];
+    return one;
+}
+
 size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, m, workers, cnn_no_scratch);
+    const struct cnn_conv one = one_plane(p, 0);
+    return make_plan(&s, &one, m, workers, cnn_no_scratch);
 }
 
-void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
+static void run_plane(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, struct cnn_run *run)
 {
     struct plan s;
     make_plan(&s, p, m, run->workers, run->scratch);
@@ -293,6 +302,14 @@ void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const r
     }
     if (!s.one_part)
         cnn_parallel_for(run, s.panels, (double)(p->k * p->c * 9), store_panel, &s);
+}
+
+void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
+{
+    for (long d = 0; d < p->window[0] && !run->stopped; d++) {
+        const struct cnn_conv one = one_plane(p, d);
+        run_plane(&one, m, x, dy, dw + d * p->w[2], run);
+    }
     if (db)
         FN(conv_bias)(p, dy, db, run);
 }
