@@ -30,7 +30,7 @@ static int knows_winograd(const struct cnn_conv *p)
     for (int a = 1; a < 3; a++)
         if (p->window[a] != 3 || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? 8 : 1))
             return 0;
-    return p->groups == 1 && (p->window[0] == 1 || (p->c % 16 == 0 && p->k % 16 == 0));
+    return p->groups < p->c && (p->window[0] == 1 || (p->c / p->groups % 16 == 0 && p->k / p->groups % 16 == 0));
 }
 
 /* Fills the problem from shapes and options, or refuses them. lead: 2 for (N, C, ...), 1 for an unbatched (C, ...). */
@@ -85,9 +85,9 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
         p->out[a] = (in + before + after - extent) / s + 1;
     }
     if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
-        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 with stride "
-                                    "and groups of 1, a dilation of at most 8 (of 1 where padding is not zeros), and multiples of 16 channels "
-                                    "and filters where they have several planes");
+        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 with a stride "
+                                    "of 1, a dilation of at most 8 (of 1 where padding is not zeros), less groups than channels, and multiples of "
+                                    "16 channels and filters a group where they have several planes");
         return -1;
     }
     return 0;

@@ -377,12 +377,15 @@ static void slice_block(void *context, long block, int worker)
     store(s, s->first + first, count, panel, mine.m);
 }
 
-size_t FN(winograd_packed)(const struct product *p, int m)
+/* Packed weights of one group. */
+static size_t group_packed(const struct product *p, int m)
 {
     struct plan s;
     make_plan(&s, p, m, 1, cnn_no_scratch);
     return s.whole_weights ? (size_t)s.panels * s.u_bytes : (size_t)(9 * s.panels * s.channels * TILE_WIDTH) * sizeof(real);
 }
+
+size_t FN(winograd_packed)(const struct product *p, int m) { return (size_t)p->groups * group_packed(p, m); }
 
 static void pack_panel(void *context, long panel, int worker)
 {
@@ -396,8 +399,10 @@ void FN(winograd_pack)(const struct product *p, int m, const real *w, real *pack
 {
     struct plan s;
     make_plan(&s, p, m, run->workers, run->scratch);
-    s.w = w, s.u = packed;
-    cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), s.whole_weights ? prepare_panel : pack_panel, &s);
+    for (long g = 0; g < p->groups; g++) {
+        s.w = w + g * p->w_group, s.u = (real *)((char *)packed + (size_t)g * group_packed(p, m));
+        cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), s.whole_weights ? prepare_panel : pack_panel, &s);
+    }
 }
 
 size_t FN(winograd_scratch)(const struct product *p, int m, int workers)
@@ -406,7 +411,7 @@ size_t FN(winograd_scratch)(const struct product *p, int m, int workers)
     return make_plan(&s, p, m, workers, cnn_no_scratch);
 }
 
-void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+static void run_group(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
     struct plan s;
     make_plan(&s, p, m, run->workers, run->scratch);
@@ -427,9 +432,16 @@ void FN(winograd_run)(const struct product *p, int m, const real *x, const real 
     }
 }
 
-int FN(winograd_fits)(const struct windows *w, long groups)
+void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
-    if (groups != 1 || w->taps[1] != 3 || w->taps[2] != 3 || w->step[1] != 1 || w->step[2] != 1 || w->spread[1] > MOST_SPREAD || w->spread[2] > MOST_SPREAD)
+    const long next = p->packed ? (long)(group_packed(p, m) / sizeof(real)) : p->w_group;
+    for (long g = 0; g < p->groups && !run->stopped; g++)
+        run_group(p, m, x + g * p->x_group, w + g * next, bias ? bias + g * p->filters : NULL, y + g * p->y_group, run);
+}
+
+int FN(winograd_fits)(const struct windows *w)
+{
+    if (w->taps[1] != 3 || w->taps[2] != 3 || w->step[1] != 1 || w->step[2] != 1 || w->spread[1] > MOST_SPREAD || w->spread[2] > MOST_SPREAD)
         return 0;
     return (w->taps[0] == 1 || (w->taps[0] > 1 && w->channels % WHOLE == 0)) && (w->spread[1] * w->spread[2] == 1 || w->mode == CNN_ZEROS);
 }
@@ -445,9 +457,9 @@ static double cost(int m, const struct windows *w, long filters)
     return points * tiles * c * k * (1 + 5 / k + 2.5 / c + 2.2 / group) / 0.82;
 }
 
-static int choose(const struct windows *w, long groups, long filters, int algorithm)
+static int choose(const struct windows *w, long filters, int algorithm)
 {
-    if (algorithm == CNN_DIRECT || !FN(winograd_fits)(w, groups))
+    if (algorithm == CNN_DIRECT || !FN(winograd_fits)(w))
         return 0;
     const double cells = (double)(w->images * w->out[0] * w->out[1] * w->out[2]);
     const double four = cost(4, w, filters), two = cost(2, w, filters), direct = 9 * cells * (double)(w->channels * w->taps[0]) * (double)filters / 0.92;
@@ -459,10 +471,10 @@ static int choose(const struct windows *w, long groups, long filters, int algori
     return (better == 2 ? two : four) < 0.9 * direct ? better : 0;
 }
 
-int FN(winograd_tile)(const struct product *p) { return choose(&p->in, p->groups, p->filters, p->algorithm); }
+int FN(winograd_tile)(const struct product *p) { return choose(&p->in, p->filters, p->algorithm); }
 
 int FN(winograd_weight_tile)(const struct cnn_conv *p)
 {
     const struct windows w = FN(conv_windows)(p);
-    return choose(&w, p->groups, p->k, p->algorithm);
+    return choose(&w, p->k / p->groups, p->algorithm);
 }

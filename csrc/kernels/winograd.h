@@ -12,7 +12,7 @@ int FN(winograd_tile)(const struct product *p);
 int FN(winograd_weight_tile)(const struct cnn_conv *p);
 
 /* Whether the algorithm knows this geometry at all. */
-int FN(winograd_fits)(const struct windows *w, long groups);
+int FN(winograd_fits)(const struct windows *w);
 
 /* Weights for any number of calls: transformed where they fit the cache, else in the order in which they are transformed. */
 size_t FN(winograd_packed)(const struct product *p, int m); /* bytes */

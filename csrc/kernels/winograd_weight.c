@@ -7,7 +7,8 @@
  * Two schedules with the same sums in the same order. Where M is small a block is a whole part: V and D of some tiles at a time
  * and all of M lie in its second-level cache. Else a part's V and D lie in the third-level cache for as many channels and
  * filters as fit; an item, some rows of tiles of M times some panels of filters, has its M in the second-level cache for all
- * points, so that the way back costs no traffic. The larger an item, the less often V and D are read. Planes of a window follow one another. */
+ * points, so that the way back costs no traffic. The larger an item, the less often V and D are read. Groups, and planes of a window,
+ * follow one another. */
 #include "../base/machine.h"
 #include "conv_bias.h"
 #include "tile.h"
@@ -257,10 +258,11 @@ static void store_panel(void *context, long panel, int worker)
     FN(unpack_weights)(s->p, 0, panel, 0, s->p->c, s->sums + panel * 9 * s->p->c * TILE_WIDTH, 1, s->dw);
 }
 
-/* The convolution by plane `d` of the window alone. */
+/* The convolution of a group by plane `d` of the window alone. */
 static struct cnn_conv one_plane(const struct cnn_conv *p, long d)
 {
     struct cnn_conv one = *p;
+    one.c /= p->groups, one.k /= p->groups, one.groups = 1;
     one.window[0] = 1, one.before[0] -= d * p->dilation[0];
     return one;
 }
@@ -306,10 +308,11 @@ static void run_plane(const struct cnn_conv *p, int m, const real *x, const real
 
 void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
 {
-    for (long d = 0; d < p->window[0] && !run->stopped; d++) {
-        const struct cnn_conv one = one_plane(p, d);
-        run_plane(&one, m, x, dy, dw + d * p->w[2], run);
-    }
+    for (long g = 0; g < p->groups; g++)
+        for (long d = 0; d < p->window[0] && !run->stopped; d++) {
+            const struct cnn_conv one = one_plane(p, d);
+            run_plane(&one, m, x + g * one.c * p->x[1], dy + g * one.k * p->y[1], dw + g * one.k * p->w[0] + d * p->w[2], run);
+        }
     if (db)
         FN(conv_bias)(p, dy, db, run);
 }
