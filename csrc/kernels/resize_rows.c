@@ -22,8 +22,11 @@ struct rows {
     long away[2][MOST_TAPS]; /* their cells, from i */
     char *worker;
     size_t worker_bytes;
-    long room;
+    long room, pitch;     /* of a row of the output; from one weighted row of the input to the next */
 };
+
+/* Weighted rows that are made one after another: before a vector across two vectors just stored is read they have reached the cache. */
+enum { TOGETHER = 4 };
 
 int FN(resize_rows_take)(const struct cnn_resize *p)
 {
@@ -44,7 +47,8 @@ static size_t place(struct rows *s, const struct cnn_resize *p, char *scratch, i
     }
     s->room = round_up(p->out[2], LANES) + LANES;
     s->worker = scratch + bytes;
-    s->worker_bytes = aligned((size_t)(2 * s->room) * sizeof(real));
+    s->pitch = round_up(p->in[2], LANES) + LANES;
+    s->worker_bytes = aligned((size_t)max_long(2 * s->room, TOGETHER * s->pitch) * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 
@@ -220,24 +224,28 @@ static void forward_rows(void *context, long block, int worker)
     const real *x = s->from + at.n * p->x[0] + at.c * p->x[1];
     real *y = s->to + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2], *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes);
     const int count = s->count[2], deep = s->count[0], tall = s->count[1];
-    for (long h = at.first; h < at.end; h++) {
-        const struct taps *th = &s->table[1][h];
-        const real *rows = x + td->cell[0] * p->x[2] + th->cell[0] * p->x[3];
-        if (deep * tall > 1) {
+    for (long first = at.first; first < at.end; first += TOGETHER) {
+        const long end = min_long(at.end, first + TOGETHER);
+        const real *rows[TOGETHER];
+        for (long h = first; h < end; h++) {
+            const struct taps *th = &s->table[1][h];
+            real *to = sums + (h - first) * s->pitch;
             struct weighted r;
             r.count = 0;
             for (int i = 0; i < deep; i++)
                 for (int j = 0; j < tall; j++, r.count++)
                     r.row[r.count] = x + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[r.count] = td->weight[i] * th->weight[j];
-            sum_weighted(&r, p->in[2], 0, sums);
-            rows = sums;
+            rows[h - first] = r.count > 1 ? to : r.row[0];
+            if (r.count > 1)
+                sum_weighted(&r, p->in[2], 0, to);
         }
-        if (count == 1)
-            double_row(s, rows, 1, y + h * p->y[3]);
-        else if (count == 2)
-            double_row(s, rows, 2, y + h * p->y[3]);
-        else
-            double_row(s, rows, 4, y + h * p->y[3]);
+        for (long h = first; h < end; h++)
+            if (count == 1)
+                double_row(s, rows[h - first], 1, y + h * p->y[3]);
+            else if (count == 2)
+                double_row(s, rows[h - first], 2, y + h * p->y[3]);
+            else
+                double_row(s, rows[h - first], 4, y + h * p->y[3]);
     }
 }
 

@@ -60,6 +60,89 @@ def test_float64_agrees_with_the_direct_sum(shape, layout, isa, rng):
             close(got, wanted)
 
 
+GAPS = [  # n, c, k, size, padding, dilation, groups: phases of unlike and of no cells, both schedules, a group at a time
+    (2, 17, 19, (9, 13), 2, 2, 1),
+    (1, 64, 33, (8, 8), 3, (2, 3), 1),
+    (3, 20, 70, (5, 5), 4, 4, 1),
+    (1, 130, 40, (18, 7), 1, (3, 1), 1),
+    (2, 16, 64, (20, 23), (5, 0), (5, 1), 1),
+    (1, 16, 16, (17, 17), 0, 8, 1),
+    (2, 40, 64, (80, 75), 2, 2, 1),
+    (2, 32, 64, (9, 13), 1, 1, 2),
+    (1, 96, 48, (20, 20), 1, 2, 3),
+    (1, 1024, 512, (8, 8), 1, 1, 2),
+]
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+@pytest.mark.parametrize("case", GAPS, ids=str)
+def test_gaps_and_groups_agree_with_the_direct_sum(case, layout, isa, rng):
+    n, c, k, size, padding, dilation, groups = case
+    x, w, b = rng.normal(size=(n, c, *size)), rng.normal(size=(k, c // groups, 3, 3)), rng.normal(size=k)
+    compare(F.conv2d, F.conv2d_backward, x, w, b, layout, rng, padding=padding, dilation=dilation, groups=groups)
+
+
+PLANES = [  # n, c, k, size, padding, dilation, stride, groups
+    (1, 16, 16, (4, 6, 6), 1, 1, 1, 1),
+    (2, 32, 48, (5, 9, 13), 1, 1, 1, 1),
+    (1, 16, 32, (6, 8, 8), 2, 2, 1, 1),
+    (1, 80, 16, (3, 17, 40), (0, 1, 2), (1, 1, 2), (2, 1, 1), 1),
+    (1, 64, 96, (4, 14, 14), 1, 1, 1, 2),
+    (1, 16, 16, (1, 5, 5), 1, 1, 1, 1),
+    (1, 512, 512, (2, 8, 8), 1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+@pytest.mark.parametrize("planes", [1, 2, 3, 5])
+@pytest.mark.parametrize("case", PLANES, ids=str)
+def test_windows_of_planes_agree_with_the_direct_sum(case, planes, layout, isa, rng):
+    n, c, k, size, padding, dilation, stride, groups = case
+    options = {"padding": padding, "dilation": dilation, "stride": stride, "groups": groups}
+    before, gap = (v if isinstance(v, int) else v[0] for v in (padding, dilation))
+    if size[0] + 2 * before < (planes - 1) * gap + 1:
+        options["padding"] = (planes, *(padding if isinstance(padding, tuple) else (padding,) * 3)[1:])
+    x, w, b = rng.normal(size=(n, c, *size)), rng.normal(size=(k, c // groups, planes, 3, 3)), rng.normal(size=k)
+    for mode in ("zeros", "replicate") if dilation == 1 else ("zeros",):
+        compare(F.conv3d, F.conv3d_backward, x, w, b, layout, rng, padding_mode=mode, **options)
+
+
+def compare(forward, backward, x, w, b, layout, rng, **options):
+    """All results by both algorithms."""
+    order = np.ascontiguousarray if layout == "C order" else cnnpy.channels_last
+    direct, fast = (forward(order(x), w, b, algorithm=a, **options) for a in ("direct", "winograd"))
+    assert not np.array_equal(fast, direct)  # else nothing is tried
+    close(fast, direct)
+    dy = order(rng.normal(size=direct.shape))
+    for wanted, got in zip(*(backward(dy, order(x), w, b, algorithm=a, **options) for a in ("direct", "winograd")), strict=True):
+        close(got, wanted)
+
+
+@pytest.mark.parametrize("kind", ["gaps", "groups", "planes"])
+def test_error_of_gaps_groups_and_planes_in_units_of_the_direct_sum(kind, isa, rng):
+    """As in the accuracy report: root mean square, at most four times the direct one, in all three passes."""
+    rank = 3 if kind == "planes" else 2
+    options = {"padding": 2 if kind == "gaps" else 1, "dilation": 2 if kind == "gaps" else 1, "groups": 2 if kind == "groups" else 1}
+    forward, backward = (F.conv2d, F.conv2d_backward) if rank == 2 else (F.conv3d, F.conv3d_backward)
+    x = rng.normal(size=(2, 64, *(6, 20, 20)[3 - rank :])).astype(np.float32)
+    w = rng.normal(size=(64, 64 // options["groups"], *(3,) * rank)).astype(np.float32)
+    dy = rng.normal(size=x.shape).astype(np.float32)
+
+    def results(algorithm, dtype):
+        arrays = [a.astype(dtype) for a in (dy, x, w)]
+        return [
+            forward(*arrays[1:], algorithm=algorithm, **options),
+            *backward(*arrays, needs=("x", "weight"), algorithm=algorithm, **options)[:2],
+        ]
+
+    exact = results("direct", np.float64)
+    errors = {
+        a: [np.sqrt(np.mean((g - e) ** 2)) for g, e in zip(results(a, np.float32), exact, strict=True)] for a in ("direct", "winograd")
+    }
+    for direct, fast in zip(errors["direct"], errors["winograd"], strict=True):
+        assert 0 < direct < fast * 1.5 and fast <= 4 * direct, (kind, errors)
+
+
 def close(got, wanted):
     assert got.shape == wanted.shape
     assert np.max(np.abs(got - wanted)) <= 1e-13 * max(1.0, np.max(np.abs(wanted)))
@@ -129,12 +212,23 @@ def test_when_it_is_taken(rng):
 
 
 def test_a_kernel_that_it_does_not_know():
-    x = np.zeros((1, 16, 8, 8), np.float32)
-    for w, options in ((np.zeros((16, 16, 5, 5)), {}), (np.zeros((16, 16, 3, 3)), {"stride": 2}), (np.zeros((16, 8, 3, 3)), {"groups": 2})):
-        with pytest.raises(
-            ValueError, match="conv2d: algorithm is 'winograd', expected 'auto' or 'direct' because that one computes a 3x3"
-        ):
+    x, known = (
+        np.zeros((1, 16, 8, 8), np.float32),
+        "conv2d: algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3",
+    )
+    for w, options in (
+        (np.zeros((16, 16, 5, 5)), {}),
+        (np.zeros((16, 16, 3, 3)), {"stride": 2}),
+        (np.zeros((16, 16, 3, 3)), {"dilation": 9, "padding": 9}),
+        (np.zeros((16, 16, 3, 3)), {"dilation": 2, "padding": 2, "padding_mode": "reflect"}),
+        (np.zeros((16, 1, 3, 3)), {"groups": 16}),
+    ):
+        with pytest.raises(ValueError, match=known):
             F.conv2d(x, w, algorithm="winograd", **options)
+    with pytest.raises(
+        ValueError, match=r"conv3d: algorithm is 'winograd'.* multiples of 16 channels and filters a group where they have several planes"
+    ):
+        F.conv3d(np.zeros((1, 17, 3, 8, 8)), np.zeros((16, 17, 3, 3, 3)), algorithm="winograd")
     with pytest.raises(ValueError, match="conv2d: algorithm is 'fft', expected one of 'auto', 'direct', 'winograd'"):
         F.conv2d(x, np.zeros((16, 16, 3, 3)), algorithm="fft")
 

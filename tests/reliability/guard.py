@@ -84,6 +84,7 @@ def main(rounds):
         for shape, kernel, options in [  # the algorithms that small problems do not take
             ((2, 17, 30, 29), (19, 17, 3, 3), {"padding": 1, "algorithm": "winograd"}),
             ((1, 150, 14, 14), (40, 150, 3, 3), {"algorithm": "winograd"}),
+            ((1, 21, 13, 15), (18, 21, 3, 3), {"padding": 3, "dilation": (3, 2), "algorithm": "winograd"}),
             ((2, 33, 28, 28), (33, 1, 3, 3), {"padding": 1, "groups": 33}),
             ((1, 300, 18, 18), (500, 300, 3, 3), {"padding": 1, "algorithm": "direct"}),
             ((2, 3, 60, 61), (20, 3, 7, 7), {"stride": 2, "padding": 3}),

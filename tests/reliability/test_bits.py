@@ -27,6 +27,8 @@ LARGE = {
     "weights packed in passes": ((1, 300, 18, 18), (500, 300, 3, 3), {"padding": 1, "algorithm": "direct"}),
     "winograd, all weights at once": ((2, 40, 57, 58), (70, 40, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "winograd, weights in slices": ((3, 300, 14, 14), (100, 300, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd, gaps": ((2, 48, 40, 41), (40, 48, 3, 3), {"padding": 2, "dilation": 2}),
+    "winograd, groups": ((2, 96, 30, 30), (64, 48, 3, 3), {"padding": 1, "groups": 2}),
     "winograd, small tiles": ((1, 33, 7, 7), (35, 33, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "depthwise": ((4, 70, 40, 40), (70, 1, 3, 3), {"padding": 1, "groups": 70}),
 }
