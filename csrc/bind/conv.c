@@ -24,11 +24,11 @@ static int read_options(const struct frame *f, PyObject *const *args, struct opt
     return 0;
 }
 
-/* What winograd_fits asks of both passes, and three cells along the last two axes. */
+/* What winograd_fits asks of both passes. */
 static int knows_winograd(const struct cnn_conv *p)
 {
     for (int a = 1; a < 3; a++)
-        if (p->window[a] != 3 || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? 8 : 1))
+        if ((p->window[a] != 3 && (a == 2 || p->window[a] != 1)) || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? 8 : 1))
             return 0;
     return p->groups < p->c && (p->window[0] == 1 || (p->c / p->groups % 16 == 0 && p->k / p->groups % 16 == 0));
 }
@@ -85,7 +85,7 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
         p->out[a] = (in + before + after - extent) / s + 1;
     }
     if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
-        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 with a stride "
+        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 or 3 with a stride "
                                     "of 1, a dilation of at most 8 (of 1 where padding is not zeros), less groups than channels, and multiples of "
                                     "16 channels and filters a group where they have several planes");
         return -1;

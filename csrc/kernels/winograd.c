@@ -27,7 +27,7 @@ struct plan {
     const real *x, *w, *bias;
     real *y;
     struct tiles tiles;
-    int m, points;
+    int m, flat, points, taps;       /* taps of a plane */
     long planes, slice;              /* of a window; channels of a slice */
     long channels, pitch;            /* of the input, for every plane; reals from tile to tile of V */
     long y_row, y_column;            /* to the next row and column of a map, in y */
@@ -45,11 +45,12 @@ struct plan {
 static size_t make_plan(struct plan *s, const struct product *p, int m, int workers, char *scratch)
 {
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), l3 = (double)cnn_machine()->l3 / sizeof(real);
-    *s = (struct plan){.p = p, .m = m, .points = (m + 2) * (m + 2), .planes = p->in.taps[0]};
+    const int flat = p->in.taps[1] == 1;
+    *s = (struct plan){.p = p, .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9, .planes = p->in.taps[0]};
     s->channels = p->in.channels * s->planes;
     s->slice = s->planes == 1 ? SLICE : max_long(WHOLE, SLICE / s->planes / WHOLE * WHOLE);
     s->y_row = p->y[3] * p->in.spread[1], s->y_column = p->y[4] * p->in.spread[2];
-    s->tiles = FN(cut_tiles)(&p->in, m);
+    s->tiles = FN(cut_tiles)(&p->in, flat, m);
     s->pitch = round_up(s->channels, LANES);
     if (s->pitch * (long)sizeof(real) % 1024 == 0)
         s->pitch += 64 / (long)sizeof(real);
@@ -60,7 +61,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     s->whole_weights = fit >= least && whole <= l3 / 4 && s->tiles.count >= 8 * least;
     if (s->whole_weights) {
         s->group = s->tiles.count;
-        s->part = min_long(fit / TILE_ROWS * TILE_ROWS, (s->channels < 32 ? 2 : 4) * TILE_ROWS);
+        s->part = min_long(fit / TILE_ROWS * TILE_ROWS, (s->channels < 32 ? 2 : 4) * (flat ? 2 : 1) * TILE_ROWS);
     } else {
         const long most = max_long(TILE_ROWS, (long)(l3 / 4 / (double)(s->points * s->pitch)));
         const long groups = divide_up(s->tiles.count, most);
@@ -77,7 +78,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     s->u = s->v = (real *)scratch;
     const size_t bytes = s->whole_weights ? (p->packed ? 0 : (size_t)s->panels * panel_bytes) : v_bytes;
     s->tile_bytes = aligned(FN(tiles_scratch)(&s->tiles));
-    s->pack_bytes = aligned((size_t)(9 * s->slice * s->planes * TILE_WIDTH) * sizeof(real));
+    s->pack_bytes = aligned((size_t)(s->taps * s->slice * s->planes * TILE_WIDTH) * sizeof(real));
     s->u_bytes = panel_bytes;
     s->v_bytes = s->whole_weights ? v_bytes : 0;
     s->worker = scratch + bytes;
@@ -105,7 +106,7 @@ static struct mine memory_of(const struct plan *s, int worker)
 /* Where packed weights hold the terms from c0 on of a panel, [tap][channel][width]: reals from their start. */
 static long packed_slice(const struct plan *s, long panel, long c0)
 {
-    return 9 * (panel * s->channels * TILE_WIDTH + c0 * panel_width(s->p, panel));
+    return s->taps * (panel * s->channels * TILE_WIDTH + c0 * panel_width(s->p, panel));
 }
 
 /* Terms of the slice from c0 on. */
@@ -132,20 +133,35 @@ ALWAYS_INLINE void weight_vector(const int m, const real *g, long step, real *to
     }
 }
 
+/* G g */
+ALWAYS_INLINE void flat_weight_vector(const int m, const real *g, long step, real *to, long point_pitch)
+{
+    vec d[3], u[MOST_POINTS];
+    UNROLL for (int j = 0; j < 3; j++)
+        d[j] = vec_load(g + j * step);
+    weight_points(m, d, u);
+    UNROLL for (int j = 0; j < m + 2; j++)
+        vec_store(to + j * point_pitch, u[j]);
+}
+
 /* The slice from c0 on of a panel: to[point * u_pitch + c * width + k]. */
 static void make_weights(const struct plan *s, long panel, long c0, real *packed, real *to)
 {
     const long width = panel_width(s->p, panel), terms = slice_at(s, c0), plane = terms / s->planes * width;
     if (s->p->packed) {
         packed = (real *)(uintptr_t)s->w + packed_slice(s, panel, c0); /* only read */
-        const real *next = packed + 9 * terms * width; /* the next slice is on its way while this one is used */
-        for (long i = 0; i < min_long(9 * terms * width, 9 * SLICE * TILE_WIDTH); i += 64 / (long)sizeof(real))
+        const real *next = packed + s->taps * terms * width; /* the next slice is on its way while this one is used */
+        for (long i = 0; i < s->taps * min_long(terms * width, SLICE * TILE_WIDTH); i += 64 / (long)sizeof(real))
             __builtin_prefetch(next + i, 0, 2);
     } else
         FN(pack_weights)(s->p, s->w, 0, panel, c0 / s->planes, terms / s->planes, packed);
-    for (long d = 0; d < s->planes; d++, packed += 9 * plane, to += plane)
+    for (long d = 0; d < s->planes; d++, packed += s->taps * plane, to += plane)
         for (long i = 0; i < plane; i += LANES)
-            if (s->m == 2)
+            if (s->flat && s->m == 2)
+                flat_weight_vector(2, packed + i, plane, to + i, s->u_pitch);
+            else if (s->flat)
+                flat_weight_vector(4, packed + i, plane, to + i, s->u_pitch);
+            else if (s->m == 2)
                 weight_vector(2, packed + i, plane, to + i, s->u_pitch);
             else
                 weight_vector(4, packed + i, plane, to + i, s->u_pitch);
@@ -263,12 +279,24 @@ ALWAYS_INLINE void output_vector(const int m, const real *from, long point_pitch
     }
 }
 
-/* One tile's outputs, a vector of filters a pixel, to y where filters are not neighbours. */
-static void scatter(const struct plan *s, vec *block, long rows, long columns, long valid, real *y)
+/* A' M + bias, of one flat tile. */
+ALWAYS_INLINE void flat_output_vector(const int m, const real *from, long point_pitch, vec bias, vec *y)
+{
+    vec d[MOST_POINTS], v[4];
+    UNROLL for (int j = 0; j < m + 2; j++)
+        d[j] = vec_load(from + j * point_pitch);
+    output_points(m, d, v);
+    UNROLL for (int j = 0; j < m; j++)
+        y[j] = v[j] + bias;
+}
+
+/* The outputs of one tile, or of neighbouring flat ones, a vector of filters a pixel, to y where filters are not neighbours. A row of the block is `across`
+ * pixels long. */
+static void scatter(const struct plan *s, vec *block, long across, long rows, long columns, long valid, real *y)
 {
     const struct product *p = s->p;
     real turned[LANES][16]; /* [filter][pixel] */
-    const long pixels = s->m * s->m;
+    const long pixels = s->flat ? 16 : s->m * s->m;
     if (pixels % LANES == 0)
         for (long i = 0; i < pixels; i += LANES) {
             transpose(block + i);
@@ -282,8 +310,10 @@ static void scatter(const struct plan *s, vec *block, long rows, long columns, l
     for (long k = 0; k < valid; k++)
         for (long h = 0; h < rows; h++) {
             real *to = y + k * p->y[1] + h * s->y_row;
-            const real *from = turned[k] + h * s->m;
-            if (columns == 4 && s->y_column == 1)
+            const real *from = turned[k] + h * across;
+            if (columns == 16 && s->y_column == 1)
+                memcpy(to, from, 16 * sizeof(real));
+            else if (columns == 4 && s->y_column == 1)
                 memcpy(to, from, 4 * sizeof(real));
             else
                 for (long j = 0; j < columns; j++)
@@ -291,40 +321,53 @@ static void scatter(const struct plan *s, vec *block, long rows, long columns, l
         }
 }
 
+/* Outputs of one tile, or of `tiles` neighbours in a row where they are flat. */
+static void output_block(const struct plan *s, const real *m, long tiles, long width, vec bias, vec *block)
+{
+    for (long i = 0; i < tiles; i++, m += width)
+        if (s->flat && s->m == 2)
+            flat_output_vector(2, m, s->m_pitch, bias, block + 2 * i);
+        else if (s->flat)
+            flat_output_vector(4, m, s->m_pitch, bias, block + 4 * i);
+        else if (s->m == 2)
+            output_vector(2, m, s->m_pitch, bias, block);
+        else
+            output_vector(4, m, s->m_pitch, bias, block);
+}
+
 /* The tiles [first, first + count) of a panel, from M to y. */
 static void store(const struct plan *s, long first, long count, long panel, const real *m)
 {
     const struct product *p = s->p;
-    const long width = panel_width(p, panel);
+    const long width = panel_width(p, panel), together = s->flat ? 16 / s->m : 1;
     for (long v = 0; v < width; v += LANES) {
         const long filter = panel * TILE_WIDTH + v, valid = min_long(LANES, p->filters - filter);
         if (valid <= 0)
             break;
         const vec bias = s->bias ? vec_load_part(s->bias + filter, valid) : (vec){0};
-        for (long i = 0; i < count; i++) {
+        vec block[16] = {{0}};
+        for (long i = 0, tiles; i < count; i += tiles) {
             const struct place at = place_of(&s->tiles, first + i);
-            const long rows = min_long(s->m, s->tiles.along[0][at.phase[0]].out - at.row);
-            const long columns = min_long(s->m, s->tiles.along[1][at.phase[1]].out - at.column);
+            tiles = min_long(min_long(together, count - i), s->tiles.columns - at.column / s->m);
+            const long across = tiles * s->m;
+            const long rows = min_long(s->tiles.high, s->tiles.along[0][at.phase[0]].out - at.row);
+            const long columns = min_long(across, s->tiles.along[1][at.phase[1]].out - at.column);
             real *y = s->y + at.image * p->y[0] + filter * p->y[1] + at.plane * p->y[2] + at.phase[0] * p->y[3] + at.phase[1] * p->y[4] + at.row * s->y_row +
                       at.column * s->y_column;
-            vec block[16];
-            if (s->m == 2)
-                output_vector(2, m + i * width + v, s->m_pitch, bias, block);
-            else
-                output_vector(4, m + i * width + v, s->m_pitch, bias, block);
+            output_block(s, m + i * width + v, tiles, width, bias, block);
             if (p->accumulate)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
-                        block[h * s->m + j] = vec_get(y + h * s->y_row + j * s->y_column, valid) + block[h * s->m + j];
+                        block[h * across + j] = vec_get(y + h * s->y_row + j * s->y_column, valid) + block[h * across + j];
             if (p->activation == CNN_RELU)
-                for (long h = 0; h < s->m * s->m; h++)
+                for (long h = 0; h < s->tiles.high * across; h++)
                     block[h] = vec_select(block[h] < 0, (vec){0}, block[h]);
             if (p->y[1] == 1 && valid == LANES)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
-                        vec_store(y + h * s->y_row + j * s->y_column, block[h * s->m + j]);
+                        vec_store(y + h * s->y_row + j * s->y_column, block[h * across + j]);
             else
-                scatter(s, block, rows, columns, valid, y);
+                scatter(s, block, across, rows, columns, valid, y);
         }
     }
 }
@@ -382,7 +425,7 @@ static size_t group_packed(const struct product *p, int m)
 {
     struct plan s;
     make_plan(&s, p, m, 1, cnn_no_scratch);
-    return s.whole_weights ? (size_t)s.panels * s.u_bytes : (size_t)(9 * s.panels * s.channels * TILE_WIDTH) * sizeof(real);
+    return s.whole_weights ? (size_t)s.panels * s.u_bytes : (size_t)(s.taps * s.panels * s.channels * TILE_WIDTH) * sizeof(real);
 }
 
 size_t FN(winograd_packed)(const struct product *p, int m) { return (size_t)p->groups * group_packed(p, m); }
@@ -437,44 +480,4 @@ void FN(winograd_run)(const struct product *p, int m, const real *x, const real 
     const long next = p->packed ? (long)(group_packed(p, m) / sizeof(real)) : p->w_group;
     for (long g = 0; g < p->groups && !run->stopped; g++)
         run_group(p, m, x + g * p->x_group, w + g * next, bias ? bias + g * p->filters : NULL, y + g * p->y_group, run);
-}
-
-int FN(winograd_fits)(const struct windows *w)
-{
-    if (w->taps[1] != 3 || w->taps[2] != 3 || w->step[1] != 1 || w->step[2] != 1 || w->spread[1] > MOST_SPREAD || w->spread[2] > MOST_SPREAD)
-        return 0;
-    return (w->taps[0] == 1 || (w->taps[0] > 1 && w->channels % WHOLE == 0)) && (w->spread[1] * w->spread[2] == 1 || w->mode == CNN_ZEROS);
-}
-
-/* Operations of F(m x m, 3 x 3) with its transforms, in direct multiply-adds that take as long. Constants: measured rates. */
-static double cost(int m, const struct windows *w, long filters)
-{
-    const double points = (m + 2) * (m + 2), c = (double)(w->channels * w->taps[0]), k = (double)filters;
-    double tiles = (double)(w->images * w->out[0]);
-    for (int a = 1; a < 3; a++)
-        tiles *= (double)(w->spread[a] * divide_up(divide_up(w->out[a], w->spread[a]), m));
-    const double group = tiles < 112 ? tiles : 112;
-    return points * tiles * c * k * (1 + 5 / k + 2.5 / c + 2.2 / group) / 0.82;
-}
-
-static int choose(const struct windows *w, long filters, int algorithm)
-{
-    if (algorithm == CNN_DIRECT || !FN(winograd_fits)(w))
-        return 0;
-    const double cells = (double)(w->images * w->out[0] * w->out[1] * w->out[2]);
-    const double four = cost(4, w, filters), two = cost(2, w, filters), direct = 9 * cells * (double)(w->channels * w->taps[0]) * (double)filters / 0.92;
-    const int better = two < four ? 2 : 4;
-    if (algorithm == CNN_WINOGRAD)
-        return better;
-    if (sizeof(real) == 8 || w->channels < 16 || filters < 16)
-        return 0;
-    return (better == 2 ? two : four) < 0.9 * direct ? better : 0;
-}
-
-int FN(winograd_tile)(const struct product *p) { return choose(&p->in, p->filters, p->algorithm); }
-
-int FN(winograd_weight_tile)(const struct cnn_conv *p)
-{
-    const struct windows w = FN(conv_windows)(p);
-    return choose(&w, p->k / p->groups, p->algorithm);
 }

@@ -3,6 +3,8 @@
  *     F(m, 3)   Y = A' [(G g G') . (B' d B)] A    a tile of m x m outputs from n x n inputs, n = m + 2, by n*n products
  *     F(3, m)   the same for a weight gradient: 3 x 3 taps from n x n inputs and m x m gradients
  *
+ * Windows of one row take the algorithm along rows alone: tiles of 1 x m ("flat"), y = A' [(G g) . (B' d)].
+ *
  * m = 2: points {0, 1, -1, inf}; m = 4: points {0, 1, -1, 1/2, -2, inf}, whose error is about half that of {0, 1, -1, 2, -2, inf}.
  * B' belongs to the points, so both share it. Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
  * Complexity of Computations, 1980; A. Lavin, S. Gray, 2016; mathematics 2.17. A test derives the matrices from the points. */
@@ -98,7 +100,9 @@ struct along { long from, in, before, out; };
  * input of a convolution) or cell by cell (the gradient of its result). Windows with gaps make spread x spread independent maps of every plane. */
 struct tiles {
     struct windows w;
-    int m, reach;       /* cells read along a side: m + 2 or m */
+    int flat;           /* windows of one row */
+    int m, reach;       /* cells read along a row: m + 2 or m */
+    int high, tall;     /* rows of results, and rows read */
     struct along along[2][MOST_SPREAD];
     long rows, columns; /* tiles of a map */
     long count;
@@ -107,7 +111,7 @@ struct tiles {
 
 enum { RUN = 28, RUN_CHANNELS = 64 }; /* tiles and channels that a copy holds */
 
-struct tiles FN(cut_tiles)(const struct windows *w, int m);
+struct tiles FN(cut_tiles)(const struct windows *w, int flat, int m);
 size_t FN(tiles_scratch)(const struct tiles *t); /* bytes for the copy and a row of zeros */
 
 /* Transforms channels [channel, channel + channels) of tiles [first, first + count), of the planes that tap `tap` of the first axis sees:
@@ -120,7 +124,7 @@ struct place { long image, plane, phase[2], row, column; };
 ALWAYS_INLINE struct place place_of(const struct tiles *t, long number)
 {
     const long column = number % t->columns, row = number / t->columns % t->rows;
-    struct place at = {.row = row * t->m, .column = column * t->m};
+    struct place at = {.row = row * t->high, .column = column * t->m};
     number = number / t->columns / t->rows;
     if (t->w.spread[1] * t->w.spread[2] > 1) {
         at.phase[1] = number % t->w.spread[2], number /= t->w.spread[2];

@@ -22,7 +22,8 @@ struct plan {
     const real *x, *dy;
     real *dw;
     struct tiles in, out;
-    int m, points;
+    int m, flat, points;
+    long taps;                    /* of a plane */
     int whole_parts;
     int one_part;                 /* an item's taps are final, and go to dw at once */
     long tiles;                   /* of the largest part, or of those that a block holds at once */
@@ -68,9 +69,11 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
         out.in[a] = out.out[a] = p->out[a], out.taps[a] = out.step[a] = 1, out.spread[a] = a ? p->dilation[a] : 1;
     for (int i = 0; i < 5; i++)
         out.stride[i] = p->y[i];
-    *s = (struct plan){.p = p, .m = m, .points = (m + 2) * (m + 2), .in = FN(cut_tiles)(&in, m), .out = FN(cut_tiles)(&out, m)};
+    const int flat = p->window[1] == 1;
+    *s = (struct plan){.p = p, .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9,
+                       .in = FN(cut_tiles)(&in, flat, m), .out = FN(cut_tiles)(&out, flat, m)};
     s->panels = divide_up(p->k, TILE_WIDTH);
-    s->sum_reals = s->panels * 9 * p->c * TILE_WIDTH;
+    s->sum_reals = s->panels * s->taps * p->c * TILE_WIDTH;
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), all = (double)s->points * (double)(p->c * s->panels) * TILE_WIDTH;
     s->whole_parts = all < l2 * 3 / 5 && s->in.count >= PART * workers;
     if (s->whole_parts) {
@@ -96,7 +99,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     const size_t in_bytes = FN(tiles_scratch)(&s->in), out_bytes = FN(tiles_scratch)(&s->out);
     s->m_bytes = aligned((size_t)(s->points * s->m_pitch) * sizeof(real));
     s->one_part = !s->whole_parts && s->in.count > 0 && s->in.count <= PART;
-    const size_t taps_bytes = s->one_part ? aligned((size_t)(9 * s->item_tiles * TILE_ROWS * TILE_WIDTH) * sizeof(real)) : 0;
+    const size_t taps_bytes = s->one_part ? aligned((size_t)(s->taps * s->item_tiles * TILE_ROWS * TILE_WIDTH) * sizeof(real)) : 0;
     s->tile_bytes = aligned(in_bytes > out_bytes ? in_bytes : out_bytes);
     s->worker_bytes = s->tile_bytes + s->m_bytes + taps_bytes + (s->whole_parts ? s->v_bytes + s->d_bytes : 0);
     s->sums = (real *)scratch;
@@ -161,11 +164,29 @@ ALWAYS_INLINE void tap_vector(const int m, const real *from, long point_pitch, r
     }
 }
 
+/* A' M of a flat tile, to its three taps. */
+ALWAYS_INLINE void flat_tap_vector(const int m, const real *from, long point_pitch, real *to, long tap_pitch, int add)
+{
+    vec d[MOST_POINTS], v[3];
+    UNROLL for (int i = 0; i < m + 2; i++)
+        d[i] = vec_load(from + i * point_pitch);
+    tap_points(m, d, v);
+    UNROLL for (int j = 0; j < 3; j++) {
+        if (add)
+            v[j] = vec_load(to + j * tap_pitch) + v[j];
+        vec_store(to + j * tap_pitch, v[j]);
+    }
+}
+
 /* M of some rows of a panel to its taps, each `tap_pitch` apart. */
 static void inverse(const struct plan *s, const real *m, long reals, real *sums, long tap_pitch, int add)
 {
     for (long i = 0; i < reals; i += LANES)
-        if (s->m == 2)
+        if (s->flat && s->m == 2)
+            flat_tap_vector(2, m + i, s->m_pitch, sums + i, tap_pitch, add);
+        else if (s->flat)
+            flat_tap_vector(4, m + i, s->m_pitch, sums + i, tap_pitch, add);
+        else if (s->m == 2)
             tap_vector(2, m + i, s->m_pitch, sums + i, tap_pitch, add);
         else
             tap_vector(4, m + i, s->m_pitch, sums + i, tap_pitch, add);
@@ -201,7 +222,7 @@ static void compute_item(void *context, long item, int worker)
             inverse(s, from, rows * width, taps, rows * width, 0);
             FN(unpack_weights)(s->p, 0, begin_panel + panel, c, rows, taps, 1, s->dw);
         } else
-            inverse(s, from, rows * width, s->sums + (begin_panel + panel) * 9 * s->p->c * TILE_WIDTH + c * width, s->p->c * width, s->first > 0);
+            inverse(s, from, rows * width, s->sums + (begin_panel + panel) * s->taps * s->p->c * TILE_WIDTH + c * width, s->p->c * width, s->first > 0);
     }
 }
 
@@ -235,7 +256,7 @@ static void whole_part(void *context, long block, int worker)
             }
     }
     for (long panel = 0; panel < s->panels; panel++)
-        inverse(s, m + panel * TILE_WIDTH * channels, channels * width_of(s, panel), s->sums + (1 + block) * s->sum_reals + panel * 9 * channels * TILE_WIDTH,
+        inverse(s, m + panel * TILE_WIDTH * channels, channels * width_of(s, panel), s->sums + (1 + block) * s->sum_reals + panel * s->taps * channels * TILE_WIDTH,
                 channels * width_of(s, panel), 0);
 }
 
@@ -255,7 +276,7 @@ static void store_panel(void *context, long panel, int worker)
 {
     (void)worker;
     const struct plan *s = context;
-    FN(unpack_weights)(s->p, 0, panel, 0, s->p->c, s->sums + panel * 9 * s->p->c * TILE_WIDTH, 1, s->dw);
+    FN(unpack_weights)(s->p, 0, panel, 0, s->p->c, s->sums + panel * s->taps * s->p->c * TILE_WIDTH, 1, s->dw);
 }
 
 /* The convolution of a group by plane `d` of the window alone. */
@@ -303,7 +324,7 @@ static void run_plane(const struct cnn_conv *p, int m, const real *x, const real
         }
     }
     if (!s.one_part)
-        cnn_parallel_for(run, s.panels, (double)(p->k * p->c * 9), store_panel, &s);
+        cnn_parallel_for(run, s.panels, (double)(p->k * p->c * s.taps), store_panel, &s);
 }
 
 void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
