@@ -512,6 +512,9 @@ CONVOLUTIONS = {
     "many channels": lambda: nn.Sequential(nn.Conv2d(40, 520, 1, rng=0), nn.Conv2d(520, 33, 3, padding=1, rng=1)),
     "depthwise": lambda: nn.Conv2d(40, 40, 3, groups=40, rng=0),
     "few filters": lambda: nn.Conv2d(40, 2, 3, rng=0),
+    "gaps": lambda: nn.Conv2d(40, 70, 3, padding=2, dilation=2, rng=0),
+    "wide groups": lambda: nn.Conv2d(40, 60, 3, padding=1, groups=2, rng=0),
+    "one row": lambda: nn.Conv2d(40, 70, (1, 3), padding=(0, 1), rng=0),
 }
 
 
@@ -534,6 +537,18 @@ def test_packed_weights(name, order, isa):
     predict.refresh()
     with cnnpy.no_grad():
         np.testing.assert_array_equal(predict(x), model(x)._data)
+
+
+@pytest.mark.parametrize("channels, size", [(32, 20), (256, 6)])
+def test_packed_weights_of_planes(channels, size, isa):
+    """Small weights are transformed once, large ones a slice at a time."""
+    model = nn.Conv3d(channels, channels, 3, padding=1, rng=0)
+    predict, x = cnnpy.compile(model), RNG(0).standard_normal((1, channels, 3, size, size)).astype(np.float32)
+    with cnnpy.no_grad():
+        right = model(x)._data
+    for _ in range(3):
+        np.testing.assert_array_equal(predict(x), right)
+    assert predict.memory()["packed"] > 0
 
 
 def test_weights_packed_for_another_instruction_set_are_refused():
