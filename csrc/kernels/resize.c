@@ -16,6 +16,8 @@ struct resize {
     const real *from;
     real *to;
     struct taps *table[3];
+    long *begin[3]; /* of gradients */
+    struct reader *readers[3];
     int count; /* taps an axis that is resized */
     real *rows;
     long room;
@@ -77,12 +79,34 @@ void FN(resize_taps)(const struct cnn_resize *p, int axis, struct taps *to)
         to[i] = one ? (struct taps){{0}, {1}} : find_taps(p, axis, i);
 }
 
+void FN(resize_readers)(const struct cnn_resize *p, int axis, const struct taps *table, long *begin, struct reader *readers)
+{
+    const int count = FN(resize_tap_count)(p, axis);
+    const long in = p->in[axis], out = p->out[axis];
+    memset(begin, 0, (size_t)(in + 1) * sizeof(long));
+    for (long i = 0; i < out; i++)
+        for (int k = 0; k < count; k++)
+            begin[table[i].cell[k] + 1]++;
+    for (long i = 0; i < in; i++)
+        begin[i + 1] += begin[i];
+    for (long i = 0; i < out; i++)
+        for (int k = 0; k < count; k++)
+            readers[begin[table[i].cell[k]]++] = (struct reader){i, table[i].weight[k]};
+    for (long i = in; i > 0; i--)
+        begin[i] = begin[i - 1];
+    begin[0] = 0;
+}
+
 static size_t place(struct resize *s, const struct cnn_resize *p, char *scratch, int workers)
 {
     size_t bytes = 0;
     for (int a = 0; a < 3; a++) {
         s->table[a] = (struct taps *)(scratch + bytes);
-        bytes += (size_t)round_up(p->out[a] * (long)sizeof(struct taps), 64);
+        bytes += aligned((size_t)p->out[a] * sizeof(struct taps));
+        s->begin[a] = (long *)(scratch + bytes);
+        bytes += aligned((size_t)(p->in[a] + 1) * sizeof(long));
+        s->readers[a] = (struct reader *)(scratch + bytes);
+        bytes += aligned((size_t)(p->out[a] * tap_count(p)) * sizeof(struct reader));
     }
     s->rows = (real *)(scratch + bytes);
     s->room = round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c;
@@ -163,26 +187,96 @@ static void forward(const struct cnn_resize *p, const real *x, real *y, struct c
     cnn_parallel_for(run, p->n * p->out[0] * p->out[1], work_of(p), resize_row, (void *)&s);
 }
 
-/* A row of dx gathers the rows of dy that read it, in order. */
-static void resize_backward_row(void *context, long row, int worker)
+/* A weighted sum of rows, or added to what is there; whole vectors of channels. */
+static void sum_rows(const struct resize *s, const struct weighted *r, int add, real *to)
+{
+    const long channels = s->p->c, step = s->p->y[4];
+    for (long w = 0; w < s->p->out[2]; w++, to += channels)
+        for (long c = 0; c < channels; c += LANES) {
+            vec sum = {0};
+            if (add)
+                sum = vec_madd(vec_fill(r->weight[0]), vec_load(r->row[0] + w * step + c), vec_load(to + c));
+            else
+                sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + w * step + c);
+            for (int k = 1; k < r->count; k++)
+                sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + w * step + c), sum);
+            vec_store(to + c, sum);
+        }
+}
+
+/* Every pixel of a row of dx gathers those pixels of the rows' sum that read it, pixels of a row `step` apart. */
+ALWAYS_INLINE void gather_pixels(const struct resize *s, const struct weighted *r, const int count, long step, real *dx)
+{
+    const struct cnn_resize *p = s->p;
+    for (long w = 0; w < p->in[2]; w++, dx += p->x[4])
+        for (long c = 0; c < p->c; c += LANES) {
+            vec sum = {0};
+            for (long e = s->begin[2][w]; e < s->begin[2][w + 1]; e++) {
+                const struct reader *from = &s->readers[2][e];
+                const vec g = count ? sum_of(r, count, from->cell * step + c) : vec_load(r->row[0] + from->cell * step + c);
+                sum = vec_madd(vec_fill(from->weight), g, sum);
+            }
+            vec_store(dx + c, sum);
+        }
+}
+
+/* The rows of dy that read row (d, h) of image n, some at a time: those not yet in `sums`. Returns whether any were added to it. */
+static int list_rows(const struct resize *s, long n, long d, long h, struct weighted *r, real *sums)
+{
+    const struct cnn_resize *p = s->p;
+    int add = 0;
+    r->count = 0;
+    for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
+        for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++) {
+            const struct reader *a = &s->readers[0][i], *b = &s->readers[1][j];
+            if (r->count == MOST_ROWS) {
+                sum_rows(s, r, add, sums);
+                r->count = 0, add = 1;
+            }
+            r->row[r->count] = s->from + n * p->y[0] + a->cell * p->y[2] + b->cell * p->y[3], r->weight[r->count++] = a->weight * b->weight;
+        }
+    return add;
+}
+
+static void gather_row(void *context, long row, int worker)
+{
+    const struct resize *s = context;
+    const struct cnn_resize *p = s->p;
+    const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0];
+    real *sums = s->rows + 2 * worker * s->room, *dx = s->to + n * p->x[0] + d * p->x[2] + h * p->x[3];
+    struct weighted r;
+    const int add = list_rows(s, n, d, h, &r, sums);
+    if (r.count == 0) {
+        for (long w = 0; w < p->in[2]; w++)
+            memset(dx + w * p->x[4], 0, (size_t)p->c * sizeof(real));
+        return;
+    }
+    if (!add && taps_of(s, 2) == 1) { /* every pixel is read once: the rows' sum need not be stored */
+        if (r.count == 1)
+            gather_pixels(s, &r, 1, p->y[4], dx);
+        else if (r.count == 2)
+            gather_pixels(s, &r, 2, p->y[4], dx);
+        else
+            gather_pixels(s, &r, r.count, p->y[4], dx);
+        return;
+    }
+    sum_rows(s, &r, add, sums);
+    r.row[0] = sums;
+    gather_pixels(s, &r, 0, p->c, dx);
+}
+
+/* The same where the channels are no whole vectors: pixels of the sum are added to those that they read. */
+static void scatter_row(void *context, long row, int worker)
 {
     const struct resize *s = context;
     const struct cnn_resize *p = s->p;
     const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0], channels = p->c;
     real *sums = s->rows + 2 * worker * s->room, *dx = sums + s->room;
     int add = 0;
-    for (long i = 0; i < p->out[0]; i++)
-        for (int u = 0; u < taps_of(s, 0); u++) {
-            if (s->table[0][i].cell[u] != d)
-                continue;
-            for (long j = 0; j < p->out[1]; j++)
-                for (int v = 0; v < taps_of(s, 1); v++) {
-                    if (s->table[1][j].cell[v] != h)
-                        continue;
-                    const real weight = s->table[0][i].weight[u] * s->table[1][j].weight[v];
-                    add_row(s->from + n * p->y[0] + i * p->y[2] + j * p->y[3], p->out[2], channels, p->y[4], weight, add, sums);
-                    add = 1;
-                }
+    for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
+        for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++, add = 1) {
+            const struct reader *a = &s->readers[0][i], *b = &s->readers[1][j];
+            add_row(s->from + n * p->y[0] + a->cell * p->y[2] + b->cell * p->y[3], p->out[2], channels, p->y[4], a->weight * b->weight, add, sums);
         }
     memset(dx, 0, (size_t)s->room * sizeof(real));
     const long whole = channels / LANES * LANES;
@@ -194,10 +288,8 @@ static void resize_backward_row(void *context, long row, int worker)
         for (int k = 0; k < taps_of(s, 2); k++)
             for (long c = 0; c < channels; c += LANES) {
                 real *to = dx + t->cell[k] * channels + c;
-                vec g = vec_fill(t->weight[k]) * vec_load(sums + w * channels + c);
-                if (c == whole) /* lanes of the next pixel add nothing */
-                    g = vec_select(rest, g, (vec){0});
-                vec_store(to, vec_load(to) + g);
+                const vec before = vec_load(to), g = vec_madd(vec_fill(t->weight[k]), vec_load(sums + w * channels + c), before);
+                vec_store(to, c == whole ? vec_select(rest, g, before) : g); /* lanes of the next pixel add nothing */
             }
     }
     store_row(dx, p->in[2], channels, p->x[4], s->to + n * p->x[0] + d * p->x[2] + h * p->x[3]);
@@ -206,7 +298,9 @@ static void resize_backward_row(void *context, long row, int worker)
 static void backward(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run)
 {
     const struct resize s = start(p, dy, dx, run->scratch, run->workers);
-    cnn_parallel_for(run, p->n * p->in[0] * p->in[1], work_of(p), resize_backward_row, (void *)&s);
+    for (int a = 0; a < 3; a++)
+        FN(resize_readers)(p, a, s.table[a], s.begin[a], s.readers[a]);
+    cnn_parallel_for(run, p->n * p->in[0] * p->in[1], work_of(p), p->c % LANES == 0 ? gather_row : scatter_row, (void *)&s);
 }
 
 static int together(const struct cnn_resize *p) { return p->c == 1 || (p->x[1] == 1 && p->y[1] == 1); }

@@ -20,6 +20,28 @@ int FN(resize_tap_count)(const struct cnn_resize *p, int axis);
 /* Those of every output cell of an axis. */
 void FN(resize_taps)(const struct cnn_resize *p, int axis, struct taps *to);
 
+/* Who reads a cell of an axis: entries [begin[cell], begin[cell + 1]), in order; room for out * taps of them. */
+struct reader {
+    long cell; /* of the output */
+    real weight;
+};
+void FN(resize_readers)(const struct cnn_resize *p, int axis, const struct taps *table, long *begin, struct reader *readers);
+
+/* Rows and their weights, summed in order. */
+enum { MOST_ROWS = 16 };
+struct weighted {
+    int count;
+    const real *row[MOST_ROWS];
+    real weight[MOST_ROWS];
+};
+ALWAYS_INLINE vec sum_of(const struct weighted *r, const int count, long i)
+{
+    vec sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + i);
+    for (int k = 1; k < count; k++)
+        sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + i), sum);
+    return sum;
+}
+
 /* The same for images whose rows are contiguous and whose channels are not neighbours, doubled in width. */
 int FN(resize_rows_take)(const struct cnn_resize *p);
 size_t FN(resize_rows_scratch)(const struct cnn_resize *p, int workers);

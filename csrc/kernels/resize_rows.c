@@ -4,12 +4,6 @@
 #include "resize.h"
 #include "transpose.h"
 
-/* Who reads a cell of an axis: entries [begin[cell], begin[cell + 1]), in order. */
-struct reader {
-    long cell; /* of the output */
-    real weight;
-};
-
 struct rows {
     const struct cnn_resize *p;
     const real *from;
@@ -87,27 +81,6 @@ static struct rows start(const struct cnn_resize *p, const real *from, real *to,
     return s;
 }
 
-static void list_readers(struct rows *s)
-{
-    const struct cnn_resize *p = s->p;
-    for (int a = 0; a < 3; a++) {
-        const int count = FN(resize_tap_count)(p, a);
-        long *begin = s->begin[a];
-        memset(begin, 0, (size_t)(p->in[a] + 1) * sizeof(long));
-        for (long i = 0; i < p->out[a]; i++)
-            for (int k = 0; k < count; k++)
-                begin[s->table[a][i].cell[k] + 1]++;
-        for (long i = 0; i < p->in[a]; i++)
-            begin[i + 1] += begin[i];
-        for (long i = 0; i < p->out[a]; i++)
-            for (int k = 0; k < count; k++)
-                s->readers[a][begin[s->table[a][i].cell[k]]++] = (struct reader){i, s->table[a][i].weight[k]};
-        for (long i = p->in[a]; i > 0; i--)
-            begin[i] = begin[i - 1];
-        begin[0] = 0;
-    }
-}
-
 static double work_of(const struct cnn_resize *p)
 {
     return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (FN(resize_tap_count)(p, 2) + 1) * 0.15;
@@ -155,22 +128,6 @@ ALWAYS_INLINE void double_row(const struct rows *s, const real *rows, const int 
     }
 #endif
     double_cells(s, rows, 0, s->p->in[2], y);
-}
-
-/* Rows and their weights, summed in order. */
-enum { MOST_ROWS = 16 };
-struct weighted {
-    int count;
-    const real *row[MOST_ROWS];
-    real weight[MOST_ROWS];
-};
-
-ALWAYS_INLINE vec sum_of(const struct weighted *r, const int count, long i)
-{
-    vec sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + i);
-    for (int k = 1; k < count; k++)
-        sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + i), sum);
-    return sum;
 }
 
 /* The last vector begins early. */
@@ -349,6 +306,7 @@ static void backward_rows(void *context, long block, int worker)
 void FN(resize_rows_backward)(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run)
 {
     struct rows s = start(p, dy, dx, run);
-    list_readers(&s);
+    for (int a = 0; a < 3; a++)
+        FN(resize_readers)(p, a, s.table[a], s.begin[a], s.readers[a]);
     cnn_parallel_for(run, blocks_of(p, p->in), work_of(p), backward_rows, &s);
 }
