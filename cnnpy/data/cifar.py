@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnpy._pickles import load_checked
 from cnnpy.data.dataset import ArrayDataset
 from cnnpy.data.folder import IMAGE_SUFFIXES, decode_all
 
@@ -74,7 +75,7 @@ def _array(value, path):
 def _python_batch(path, label_key):
     raw = path.read_bytes()
     try:
-        batch = _Reader(io.BytesIO(raw), encoding="bytes").load()
+        batch = load_checked(io.BytesIO(raw), lambda file: _Reader(file, encoding="bytes"))
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(f"cifar: {path} is no batch of images: {error}") from None
     if not isinstance(batch, dict) or b"data" not in batch or label_key not in batch:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnpy._pickles import load_checked
+
 __all__ = ["load_pth"]
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -119,6 +121,10 @@ class _Unpickler(pickle.Unpickler):
         return self._storage(str(pid[2]), np.dtype(_STORAGES[pid[1].name]), count)
 
 
+def _load(file, storage):
+    return load_checked(file, lambda f: _Unpickler(f, storage))
+
+
 def _from_zip(path):
     with zipfile.ZipFile(path) as archive:
         names = [n for n in archive.namelist() if n.endswith("/data.pkl")]
@@ -141,15 +147,15 @@ def _from_zip(path):
 
         if f"{root}byteorder" in archive.namelist() and content(f"{root}byteorder") != b"little":
             raise ValueError("its numbers are big-endian")
-        return _arrays(_Unpickler(io.BytesIO(content(names[0])), storage).load())
+        return _arrays(_load(io.BytesIO(content(names[0])), storage))
 
 
 def _from_legacy(path):
     with open(path, "rb") as file:
         nothing = lambda *a: None  # noqa: E731
-        if _Unpickler(file, nothing).load() != _MAGIC or _Unpickler(file, nothing).load() != _PROTOCOL:
+        if _load(file, nothing) != _MAGIC or _load(file, nothing) != _PROTOCOL:
             raise ValueError("its first numbers are not those of such a file")
-        system = _Unpickler(file, nothing).load()
+        system = _load(file, nothing)
         if not isinstance(system, dict) or not system.get("little_endian", True):
             raise ValueError("its numbers are big-endian")
         kept: dict = {}
@@ -159,8 +165,8 @@ def _from_legacy(path):
                 kept[key] = _Storage(dtype, count, lambda: b"")
             return kept[key]
 
-        tree = _Unpickler(file, storage).load()
-        keys = _Unpickler(file, nothing).load()
+        tree = _load(file, storage)
+        keys = _load(file, nothing)
         if not isinstance(keys, list):
             raise ValueError("it lists no storages")
         for key in keys:

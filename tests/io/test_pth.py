@@ -138,6 +138,22 @@ def test_nothing_is_executed(tmp_path, fake_torch, legacy):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
+def test_a_number_that_would_cost_gigabytes(tmp_path, fake_torch, legacy):
+    """An unpickler's table of numbered objects is as long as the largest number, here 2**30: 16 GB. Random damage found it."""
+    path, far = tmp_path / "w.pth", b"r" + struct.pack("<I", 1 << 30)
+    build(path, fake_torch, legacy=legacy)
+    raw = path.read_bytes()
+    if legacy:
+        path.write_bytes(raw.replace(b"q\x00", far, 1))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02}" + far + b".")
+    assert path.read_bytes() != raw
+    with pytest.raises(ValueError, match=r"load_pth: .* it gives an object the number 1073741824 after \d+ steps"):
+        load_pth(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
 def test_damaged_files_cost_one_sentence(tmp_path, fake_torch, legacy, budget):
     path = tmp_path / "w.pth"
     build(path, fake_torch, legacy=legacy)

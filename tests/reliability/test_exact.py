@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.reliability.bounds import terms
 from tests.reliability.cases import CASES, EXACT
 from tests.reliability.flat import BACKWARD, FORWARD
 from tests.reliability.flat import FLAT as OPERATIONS
@@ -28,7 +29,7 @@ def flat(result):
 
 
 def tolerance(name, dtype):
-    """Relative to the largest value. Sums here have at most 4,000 terms of similar size: 2 u sqrt(n) is 130 u; element functions have 4 ulp,
+    """Relative to the largest value, or to the largest of the terms whose difference a gradient is. Sums here have at most 4,000 terms of similar size: 2 u sqrt(n) is 130 u; element functions have 4 ulp,
     their combinations in softmax, losses and quotients below 100 u."""
     return 200 * np.finfo(dtype).eps / 2
 
@@ -46,10 +47,18 @@ def test_forward_and_backward(name, dtype, isa, rng, budget):
         compare(flat(y), flat(wanted), 0 if exact else tolerance(name, dtype), name, arrays, options)
         dy = rng.integers(-4, 5, flat(y)[0].shape).astype(dtype)
         gradients, expected = backward(dy, *arrays, **options), BACKWARD[name](dy.astype(np.float64), *arrays, **options)
-        compare(flat(gradients), flat(tuple(expected)), 0 if exact else tolerance(name, dtype), name + "_backward", arrays, options)
+        compare(
+            flat(gradients),
+            flat(tuple(expected)),
+            0 if exact else tolerance(name, dtype),
+            name + "_backward",
+            arrays,
+            options,
+            terms(name, dy, arrays, options),
+        )
 
 
-def compare(got, wanted, bound, name, arrays, options):
+def compare(got, wanted, bound, name, arrays, options, size=1.0):
     assert len(got) == len(wanted), f"{name}: {len(got)} results, expected {len(wanted)}"
     for g, w in zip(got, wanted, strict=True):
         assert g.shape == w.shape, f"{name}: shape {g.shape}, expected {w.shape}; {options}"
@@ -59,7 +68,7 @@ def compare(got, wanted, bound, name, arrays, options):
         if bound == 0:
             assert np.array_equal(g, w), f"{name}: {np.count_nonzero(g != w)} of {w.size} differ; {shapes} {options}"
         else:
-            worst = np.max(np.abs(g - w)) / max(1.0, float(np.max(np.abs(w))))
+            worst = np.max(np.abs(g - w)) / max(size, float(np.max(np.abs(w))))
             assert worst <= bound, f"{name}: relative error {worst:.3g} above {bound:.3g}; {shapes} {options}"
 
 
