@@ -15,6 +15,9 @@ enum cnn_activation { CNN_LINEAR, CNN_RELU };
 /* How a convolution is computed; CNN_AUTO chooses by shape and dtype alone. */
 enum cnn_algorithm { CNN_AUTO, CNN_DIRECT, CNN_WINOGRAD };
 
+/* What the last one knows: gaps of at most this many cells, and multiples of so many channels where windows have several planes. */
+enum { CNN_MOST_SPREAD = 8, CNN_WHOLE_CHANNELS = 16 };
+
 enum cnn_padding_mode { CNN_ZEROS, CNN_REFLECT, CNN_SYMMETRIC, CNN_REPLICATE, CNN_CIRCULAR };
 
 /* The cell of an axis of length m that padded position i (0 is the first real cell) shows, or -1: a zero.

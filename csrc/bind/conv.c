@@ -28,9 +28,9 @@ static int read_options(const struct frame *f, PyObject *const *args, struct opt
 static int knows_winograd(const struct cnn_conv *p)
 {
     for (int a = 1; a < 3; a++)
-        if ((p->window[a] != 3 && (a == 2 || p->window[a] != 1)) || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? 8 : 1))
+        if ((p->window[a] != 3 && (a == 2 || p->window[a] != 1)) || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? CNN_MOST_SPREAD : 1))
             return 0;
-    return p->groups < p->c && (p->window[0] == 1 || (p->c / p->groups % 16 == 0 && p->k / p->groups % 16 == 0));
+    return (p->groups == 1 || p->groups < p->c) && (p->window[0] == 1 || (p->c / p->groups % CNN_WHOLE_CHANNELS == 0 && p->k / p->groups % CNN_WHOLE_CHANNELS == 0));
 }
 
 /* Fills the problem from shapes and options, or refuses them. lead: 2 for (N, C, ...), 1 for an unbatched (C, ...). */

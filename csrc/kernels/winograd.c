@@ -48,7 +48,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     const int flat = p->in.taps[1] == 1;
     *s = (struct plan){.p = p, .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9, .planes = p->in.taps[0]};
     s->channels = p->in.channels * s->planes;
-    s->slice = s->planes == 1 ? SLICE : max_long(WHOLE, SLICE / s->planes / WHOLE * WHOLE);
+    s->slice = s->planes == 1 ? SLICE : max_long(CNN_WHOLE_CHANNELS, SLICE / s->planes / CNN_WHOLE_CHANNELS * CNN_WHOLE_CHANNELS);
     s->y_row = p->y[3] * p->in.spread[1], s->y_column = p->y[4] * p->in.spread[2];
     s->tiles = FN(cut_tiles)(&p->in, flat, m);
     s->pitch = round_up(s->channels, LANES);

@@ -4,8 +4,6 @@
 
 #include "product.h"
 
-enum { WHOLE = 16 }; /* channels are multiples of it where windows have several planes */
-
 /* The side of the output tile, 2 or 4, with which this product (or the weight gradient of this convolution) is computed by
  * Winograd's algorithm; 0: directly. Follows from shape, dtype and what the caller asked for, nothing else. */
 int FN(winograd_tile)(const struct product *p);

@@ -4,9 +4,9 @@
 
 int FN(winograd_fits)(const struct windows *w)
 {
-    if ((w->taps[1] != 3 && w->taps[1] != 1) || w->taps[2] != 3 || w->step[1] != 1 || w->step[2] != 1 || w->spread[1] > MOST_SPREAD || w->spread[2] > MOST_SPREAD)
+    if ((w->taps[1] != 3 && w->taps[1] != 1) || w->taps[2] != 3 || w->step[1] != 1 || w->step[2] != 1 || w->spread[1] > CNN_MOST_SPREAD || w->spread[2] > CNN_MOST_SPREAD)
         return 0;
-    return (w->taps[0] == 1 || (w->taps[0] > 1 && w->channels % WHOLE == 0)) && (w->spread[1] * w->spread[2] == 1 || w->mode == CNN_ZEROS);
+    return (w->taps[0] == 1 || (w->taps[0] > 1 && w->channels % CNN_WHOLE_CHANNELS == 0)) && (w->spread[1] * w->spread[2] == 1 || w->mode == CNN_ZEROS);
 }
 
 /* Operations of F(m x m, 3 x 3) with its transforms, in direct multiply-adds that take as long. Constants: measured rates. */

@@ -93,7 +93,6 @@ ALWAYS_INLINE void tap_points(const int m, const vec *s, vec *y)
 }
 
 /* Rows, or columns, that one phase of dilated windows sees: every spread-th from `from` on, as an axis of its own without gaps. */
-enum { MOST_SPREAD = 8 };
 struct along { long from, in, before, out; };
 
 /* A map cut into tiles of m x m outputs, numbered along images, planes, phases of rows, of columns, rows, columns; read through windows of 3 x 3 (the
@@ -103,7 +102,7 @@ struct tiles {
     int flat;           /* windows of one row */
     int m, reach;       /* cells read along a row: m + 2 or m */
     int high, tall;     /* rows of results, and rows read */
-    struct along along[2][MOST_SPREAD];
+    struct along along[2][CNN_MOST_SPREAD];
     long rows, columns; /* tiles of a map */
     long count;
     int in_place;       /* channels are neighbours and whole vectors: read where they are */

@@ -36,6 +36,7 @@ SHAPES = [  # n, c, k, size, padding: both tile sizes, ragged channels, filters 
     (2, 32, 32, (61, 90), 1),
     (2, 40, 64, (80, 75), 1),
     (1, 3, 2, (4, 4), 1),
+    (2, 1, 5, (9, 9), 1),
 ]
 
 
