@@ -21,7 +21,7 @@ x, out, gate = np.ones((200, 300), np.float32), np.zeros((200, 300), np.float32)
 
 def work():
     gate.wait()
-    for _ in range(200):
+    for _ in range(5000):  # the detector ends it at the first race that it sees
         F.relu(x, out=out)
 
 threads = [threading.Thread(target=work) for _ in range(2)]
