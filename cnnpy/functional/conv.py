@@ -30,7 +30,7 @@ flip : bool
 algorithm : {{'auto', 'direct', 'winograd'}}
     How to compute. 'direct' sums one fused multiply-add a term. 'winograd' takes 1.5 to 4 times fewer multiplications, with a rounding error
     of at most 4 times the direct one (root mean square); it computes kernels of 3x3, 1x3 or 3 along the last axes with a stride of 1 and a dilation
-    of at most 8 (of 1 where padding is not zeros), with less groups than channels, and with multiples of 16 channels and filters a group
+    of at most 8 (of 1 where padding is not zeros), with fewer groups than channels, and with multiples of 16 channels and filters a group
     where they have several planes. 'auto' takes it for float32 where it is faster, which follows from the shapes alone;
     :func:`cnnpy.set_precision` keeps it direct.
 out : ndarray, optional

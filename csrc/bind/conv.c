@@ -86,7 +86,7 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
     }
     if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
         refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 or 3 with a stride "
-                                    "of 1, a dilation of at most 8 (of 1 where padding is not zeros), less groups than channels, and multiples of "
+                                    "of 1, a dilation of at most 8 (of 1 where padding is not zeros), fewer groups than channels, and multiples of "
                                     "16 channels and filters a group where they have several planes");
         return -1;
     }

@@ -97,6 +97,18 @@ def test_a_pickle_that_would_run_code_runs_none(pixels, tmp_path):
             data.cifar10(tmp_path, "test")
 
 
+def test_numbers_of_a_pickles_objects(pixels, tmp_path):
+    """From one on, as Python 2 wrote them, they are read; one far beyond the count of objects would cost 16 GB, and is refused."""
+    path, first = tmp_path / "test_batch", b"q\x00"
+    good = pickle.dumps({b"data": pixels.reshape(7, -1), b"labels": [0] * 7}, protocol=2)
+    assert good.startswith(b"\x80\x02}" + first)
+    path.write_bytes(b"}q\x01" + good[5:])
+    assert data.cifar10(tmp_path, "test").x.shape == (7, 3, 32, 32)
+    path.write_bytes(good.replace(first, b"r\x00\x00\x00\x40", 1))
+    with pytest.raises(ValueError, match=r"cifar: .* is no batch of images: it gives an object the number 1073741824 after 2 steps"):
+        data.cifar10(tmp_path, "test")
+
+
 class Persistent:
     """Pickled by its number in another file."""
 

@@ -202,6 +202,25 @@ def test_memory_order_and_threads_do_not_change_bits(isa, rng):
                     assert np.array_equal(got, first)
 
 
+@pytest.mark.parametrize(
+    "rank, size, options", [(1, (700,), {}), (2, (40, 41), {"dilation": 2, "groups": 2}), (3, (5, 14, 15), {})], ids=str
+)
+def test_memory_order_and_threads_of_rows_gaps_and_planes(rank, size, options, rng):
+    x, w = (
+        rng.normal(size=(2, 96, *size)).astype(np.float32),
+        rng.normal(size=(64, 96 // options.get("groups", 1), *(3,) * rank)).astype(np.float32),
+    )
+    forward, backward, found = getattr(F, f"conv{rank}d"), getattr(F, f"conv{rank}d_backward"), []
+    dy = rng.normal(size=forward(x, w, **options).shape).astype(np.float32)
+    for threads in (1, 2, 5):
+        with cnnpy.threads(threads):
+            for order in (np.ascontiguousarray, cnnpy.channels_last):
+                found.append((forward(order(x), w, **options), *backward(order(dy), order(x), w, needs=("x", "weight"), **options)[:2]))
+    assert not np.array_equal(found[0][0], forward(x, w, algorithm="direct", **options))
+    for others in found[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], others, strict=True))
+
+
 def test_the_schedule_of_the_weight_gradient_does_not_change_bits(isa, rng):
     """1,568 tiles: few threads take whole parts of them each, many share a part; one small map goes to dw at once."""
     for n, c, size in ((8, 16, 56), (1, 48, 12)):

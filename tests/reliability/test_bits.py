@@ -29,6 +29,7 @@ LARGE = {
     "winograd, weights in slices": ((3, 300, 14, 14), (100, 300, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "winograd, gaps": ((2, 48, 40, 41), (40, 48, 3, 3), {"padding": 2, "dilation": 2}),
     "winograd, groups": ((2, 96, 30, 30), (64, 48, 3, 3), {"padding": 1, "groups": 2}),
+    "winograd, one row": ((2, 48, 9, 200), (40, 48, 1, 3), {"padding": (0, 1)}),
     "winograd, small tiles": ((1, 33, 7, 7), (35, 33, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "depthwise": ((4, 70, 40, 40), (70, 1, 3, 3), {"padding": 1, "groups": 70}),
 }

@@ -29,8 +29,8 @@ def flat(result):
 
 
 def tolerance(name, dtype):
-    """Relative to the largest value, or to the largest of the terms whose difference a gradient is. Sums here have at most 4,000 terms of similar size: 2 u sqrt(n) is 130 u; element functions have 4 ulp,
-    their combinations in softmax, losses and quotients below 100 u."""
+    """Relative to the largest value, or to the largest of the terms whose difference a gradient is. Sums here have at most 4,000 terms of
+    similar size: 2 u sqrt(n) is 130 u; element functions have 4 ulp, their combinations in softmax, losses and quotients below 100 u."""
     return 200 * np.finfo(dtype).eps / 2
 
 
