@@ -111,7 +111,7 @@ static size_t plan_forward(struct plan *s, const struct cnn_attention *p, int wo
     s->p = p;
     s->chunks = divide_up(p->l, FORWARD_CHUNK);
     const long e = wide(p->e), w = wide(p->w);
-    s->worker_reals = FORWARD_KEYS * (e + w) + FORWARD_ROWS * FORWARD_KEYS + FORWARD_CHUNK * (w + 2);
+    s->worker_reals = spaced_reals(FORWARD_KEYS * (e + w) + FORWARD_ROWS * FORWARD_KEYS + FORWARD_CHUNK * (w + 2));
     return (size_t)(workers * s->worker_reals) * sizeof(real);
 }
 
@@ -236,7 +236,7 @@ static size_t plan_backward(struct plan *s, const struct cnn_attention *p, int w
 {
     const long e = wide(p->e), w = wide(p->w);
     s->p = p;
-    s->worker_reals = BACKWARD_KEYS * (4 * e + 3 * w) + BACKWARD_ROWS * (2 * BACKWARD_KEYS + 2 * e + w) + round_up(p->l, LANES);
+    s->worker_reals = spaced_reals(BACKWARD_KEYS * (4 * e + 3 * w) + BACKWARD_ROWS * (2 * BACKWARD_KEYS + 2 * e + w) + round_up(p->l, LANES));
     return (size_t)(workers * s->worker_reals) * sizeof(real);
 }
 

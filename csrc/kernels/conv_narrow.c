@@ -198,7 +198,7 @@ static size_t plan_forward(struct plan *s, const struct cnn_conv *p, int workers
     s->offset = (long *)(scratch + bytes);
     bytes += aligned((size_t)s->terms * sizeof(long));
     s->worker = scratch + bytes;
-    s->worker_bytes = aligned((size_t)s->room * sizeof(real)) + aligned((size_t)(s->filters * s->dy_row + LANES) * sizeof(real));
+    s->worker_bytes = spaced(aligned((size_t)s->room * sizeof(real)) + (size_t)(s->filters * s->dy_row + LANES) * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 
@@ -262,7 +262,7 @@ static size_t plan_weight(struct plan *s, const struct cnn_conv *p, int workers,
     s->offset = (long *)(scratch + bytes);
     bytes += aligned((size_t)s->terms * sizeof(long));
     s->worker = scratch + bytes;
-    s->worker_bytes = aligned((size_t)s->room * sizeof(real)) + aligned((size_t)s->dy_room * sizeof(real));
+    s->worker_bytes = spaced(aligned((size_t)s->room * sizeof(real)) + (size_t)s->dy_room * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 

@@ -62,7 +62,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->product_bytes = aligned((size_t)(p->out[2] * s->panels * TILE_WIDTH) * sizeof(real));
     const size_t sums = aligned((size_t)(s->size[0] * s->size[1] * s->size[2] * s->channels + LANES) * sizeof(real));
     s->target_bytes = aligned((size_t)s->runs * sizeof(long));
-    s->worker_bytes = s->copy_bytes + s->product_bytes + sums + s->target_bytes;
+    s->worker_bytes = spaced(s->copy_bytes + s->product_bytes + sums + s->target_bytes);
     return packed + (size_t)workers * s->worker_bytes;
 }
 

@@ -135,7 +135,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     bytes += aligned((size_t)(kept * s->bias_reals) * sizeof(real));
     s->row_bytes = s->pixel ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
     s->worker = scratch + bytes;
-    s->worker_bytes = s->row_bytes + (s->boxes.total > 1 && !s->whole_parts ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0);
+    s->worker_bytes = spaced(s->row_bytes + (s->boxes.total > 1 && !s->whole_parts ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0));
     bytes += s->worker_bytes * (size_t)workers;
     s->parts = scratch + bytes;
     s->part_bytes = place_part(s, &s->part, s->parts);

@@ -40,7 +40,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     const size_t bytes = aligned((size_t)(s->blocks * packed_reals(s)) * sizeof(real));
     s->worker = scratch + bytes;
     s->box_bytes = aligned((size_t)FN(box_pitch)(&s->in, s->boxes.size[0], s->boxes.size + 1, channels).size * sizeof(real));
-    s->worker_bytes = s->box_bytes + aligned((size_t)(round_up(s->boxes.size[3], LANES) * LANES) * sizeof(real));
+    s->worker_bytes = spaced(s->box_bytes + (size_t)(round_up(s->boxes.size[3], LANES) * LANES) * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 

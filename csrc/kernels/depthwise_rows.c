@@ -26,7 +26,7 @@ static struct plan make_plan(const struct product *p, char *scratch)
     s.boxes = FN(cut_boxes)(&s.in, 4096, 1, (double)cnn_machine()->l1 / 2 / sizeof(real));
     s.weight_bytes = aligned((size_t)((s.taps + 1) * LANES) * sizeof(real));
     const long slack = LANES * (s.in.step[2] + 1); /* a vector that begins in a row, or in zeros behind it, may end beyond */
-    s.worker_bytes = s.weight_bytes + aligned((size_t)(FN(box_pitch)(&s.in, s.boxes.size[0], s.boxes.size + 1, 1).size + slack) * sizeof(real));
+    s.worker_bytes = spaced(s.weight_bytes + (size_t)(FN(box_pitch)(&s.in, s.boxes.size[0], s.boxes.size + 1, 1).size + slack) * sizeof(real));
     return s;
 }
 

@@ -37,7 +37,7 @@ int FN(depthwise_strided_take)(const struct cnn_conv *p)
 static void *take(char *scratch, size_t *used, size_t bytes)
 {
     char *at = scratch + *used;
-    *used += (bytes + 63) & ~(size_t)63;
+    *used += aligned(bytes);
     return at;
 }
 
@@ -49,7 +49,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->zeros = take(scratch, &used, (size_t)s->room * sizeof(real));
     for (int a = 0; a < 3; a++)
         s->phase[a] = take(scratch, &used, (size_t)min_long(p->stride[a], p->in[a]) * sizeof(struct phase));
-    s->worker_bytes = ((size_t)s->most * 2 * sizeof(real *) + 63) & ~(size_t)63;
+    s->worker_bytes = spaced((size_t)s->most * 2 * sizeof(real *));
     s->worker = take(scratch, &used, (size_t)workers * s->worker_bytes);
     return used;
 }

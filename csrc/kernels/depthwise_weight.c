@@ -44,7 +44,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     const size_t bytes = aligned((size_t)(max_long(1, s->boxes.total) * s->slices * slice_reals(s)) * sizeof(real));
     if (!s->in_place) {
         s->x_bytes = aligned((size_t)FN(box_pitch)(&s->in, s->boxes.size[0], s->boxes.size + 1, s->slice).size * sizeof(real));
-        s->worker_bytes = s->x_bytes + aligned((size_t)FN(box_pitch)(&s->out, s->boxes.size[0], s->boxes.size + 1, s->slice).size * sizeof(real));
+        s->worker_bytes = spaced(s->x_bytes + (size_t)FN(box_pitch)(&s->out, s->boxes.size[0], s->boxes.size + 1, s->slice).size * sizeof(real));
     }
     s->worker = scratch + bytes;
     return bytes + (size_t)workers * s->worker_bytes;

@@ -25,7 +25,7 @@ struct entropy {
 };
 
 /* Of one worker: three rows, or two tiles. */
-static long scratch_reals(const struct cnn_cross_entropy *p) { return max_long(3, 2 * LANES) * p->classes; }
+static long scratch_reals(const struct cnn_cross_entropy *p) { return spaced_reals(max_long(3, 2 * LANES) * p->classes); }
 
 static int ignored(const struct entropy *s, long row) { return s->classes && s->classes[row] == s->p->ignore_index; }
 

@@ -33,7 +33,7 @@ struct dense {
 
 static long block_filters(const struct cnn_conv *p) { return max_long(1, BLOCK / max_long(1, p->c)); }
 
-static long copy_reals(const struct cnn_conv *p) { return max_long(round_up(block_filters(p), 8) * p->c, 4 * COLUMNS); }
+static long copy_reals(const struct cnn_conv *p) { return spaced_reals(max_long(round_up(block_filters(p), 8) * p->c, 4 * COLUMNS)); }
 
 /* The rows of x with their inputs as neighbours: x itself, or a copy at the start of the scratch; the workers' copies lie behind it. */
 static void place_rows(struct dense *s, char *scratch)
@@ -54,7 +54,7 @@ static void place_rows(struct dense *s, char *scratch)
 static size_t rows_bytes(const struct cnn_conv *p, int workers)
 {
     const size_t reals = (p->x[1] != 1 ? (size_t)(p->in[2] * p->c) : 0) + (p->w[1] != 1 ? (size_t)(workers * copy_reals(p)) : 0);
-    return (reals * sizeof(real) + 63) & ~(size_t)63;
+    return aligned(reals * sizeof(real));
 }
 
 /* Weights [k, k + filters) x [c, c + count) with inputs as neighbours and their pitch: those of the caller, or a copy. */
@@ -191,7 +191,7 @@ static void input_block(void *context, long block, int worker)
     }
 }
 
-static size_t sum_bytes(const struct cnn_conv *p) { return ((size_t)(parts_of(p) * p->in[2] * p->c) * sizeof(real) + 63) & ~(size_t)63; }
+static size_t sum_bytes(const struct cnn_conv *p) { return aligned((size_t)(parts_of(p) * p->in[2] * p->c) * sizeof(real)); }
 
 size_t FN(few_rows_input_scratch)(const struct cnn_conv *p, int workers) { return sum_bytes(p) + rows_bytes(p, workers); }
 

@@ -90,7 +90,7 @@ static size_t plan_rows(struct rows *s, const struct cnn_norm *p, int workers, c
     s->part = (double *)scratch;
     const size_t bytes = backward ? aligned((size_t)((by_block(s) ? s->blocks : sets) * 2 * s->channels) * sizeof(double)) : 0;
     s->worker = scratch + bytes;
-    s->row_bytes = aligned((size_t)(max_long(1, s->turned) * s->length) * sizeof(real));
+    s->row_bytes = spaced((size_t)(max_long(1, s->turned) * s->length) * sizeof(real));
     return bytes + (size_t)workers * 3 * s->row_bytes;
 }
 

@@ -14,7 +14,7 @@
 #include "ops.h"
 #include "planes.h"
 
-enum { PIXELS = 1024, FEW = 64, NEAR = 16384 }; /* most and fewest pixels of a block; reals that stay in a near cache */
+enum { PIXELS = 1024, FEW = 64, NEAR = 16384, STRIPS_ROOM = 3 * PIXELS * LANES + BETWEEN_WORKERS / (int)sizeof(real) }; /* most and fewest pixels of a block; reals that stay in a near cache */
 
 struct channels {
     const struct cnn_norm *p;
@@ -34,7 +34,7 @@ static long blocks_of(const struct cnn_norm *p) { return divide_up(pixels_of(p),
  * orders add the same numbers in the same order. */
 static long tasks_of(const struct cnn_norm *p) { return blocks_of(p) * (p->channels_last ? 1 : divide_up(p->c, LANES)); }
 static size_t part_bytes(const struct cnn_norm *p) { return aligned((size_t)(blocks_of(p) * 2 * p->c) * sizeof(double)); }
-static size_t strip_bytes(const struct cnn_norm *p, int workers) { return p->channels_last ? 0 : (size_t)(3 * workers * PIXELS * LANES) * sizeof(real); }
+static size_t strip_bytes(const struct cnn_norm *p, int workers) { return p->channels_last ? 0 : (size_t)(workers * STRIPS_ROOM) * sizeof(real); }
 
 struct strip {
     long block, channel, channels, pixels, pitch;
@@ -100,7 +100,7 @@ static void moments_block(void *context, long task, int worker)
     const struct channels *s = context;
     const struct cnn_norm *p = s->p;
     const struct strip strip = strip_of(p, task);
-    const real *x = read_strip(p, s->x, strip, s->strips + (long)worker * 3 * PIXELS * LANES);
+    const real *x = read_strip(p, s->x, strip, s->strips + (long)worker * STRIPS_ROOM);
     double *m = s->part + strip.block * 2 * p->c + strip.channel, *m2 = m + p->c;
     for (long begin = 0; begin < strip.pixels; begin += near_of(p)) {
         const long pixels = min_long(near_of(p), strip.pixels - begin);
@@ -263,7 +263,7 @@ static void sums_block(void *context, long task, int worker)
     const struct channels *s = context;
     const struct cnn_norm *p = s->p;
     const struct strip strip = strip_of(p, task);
-    real *room = s->strips + (long)worker * 3 * PIXELS * LANES;
+    real *room = s->strips + (long)worker * STRIPS_ROOM;
     const real *f = s->factors + strip.channel;
     struct columns all = {.dy = read_strip(p, s->dy, strip, room), .x = read_strip(p, s->x, strip, room + PIXELS * LANES), .f0 = f, .f1 = f + p->c, .f2 = f + 2 * p->c,
                           .pitch = strip.pitch};

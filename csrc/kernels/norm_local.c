@@ -17,6 +17,7 @@ struct local {
 };
 
 static long room(const struct cnn_norm *p) { return p->c * CELLS; }
+static long worker_room(const struct cnn_norm *p) { return spaced_reals(3 * room(p)); }
 
 static void read_cells(const struct cnn_norm *p, const real *x, long n, long first, long count, real *to)
 {
@@ -51,7 +52,7 @@ static void local_block(void *context, long block, int worker)
     const struct local *s = context;
     const struct cnn_norm *p = s->p;
     const long runs = divide_up(p->s, CELLS), n = block / runs, first = block % runs * CELLS, count = min_long(CELLS, p->s - first);
-    real *x = s->scratch + worker * 3 * room(p), *dy = x + room(p), *ratio = dy + room(p);
+    real *x = s->scratch + worker * worker_room(p), *dy = x + room(p), *ratio = dy + room(p);
     read_cells(p, s->x, n, first, count, x);
     if (s->dy)
         read_cells(p, s->dy, n, first, count, dy);
@@ -83,7 +84,7 @@ static void local_block(void *context, long block, int worker)
     write_cells(p, dy, n, first, count, s->y);
 }
 
-static size_t scratch(const void *problem, int workers) { return (size_t)(3 * workers * room(problem)) * sizeof(real); }
+static size_t scratch(const void *problem, int workers) { return (size_t)(workers * worker_room(problem)) * sizeof(real); }
 size_t FN(local_response_norm_forward_scratch)(const void *problem, int workers) { return scratch(problem, workers); }
 size_t FN(local_response_norm_backward_scratch)(const void *problem, int workers) { return scratch(problem, workers); }
 

@@ -71,7 +71,7 @@ void FN(scatter_planes)(struct plane_image image, const real *from, long n, long
 
 static long lanes_of(const struct planes *s) { return min_long(s->c, LANES); }
 static size_t side_bytes(const struct planes *s, struct plane_image image) { return aligned((size_t)(plane_cells(image.size) * lanes_of(s)) * sizeof(real)); }
-static size_t worker_bytes(const struct planes *s) { return side_bytes(s, s->in) + side_bytes(s, s->out) + aligned(s->scratch); }
+static size_t worker_bytes(const struct planes *s) { return spaced(side_bytes(s, s->in) + side_bytes(s, s->out) + s->scratch); }
 
 size_t FN(planes_scratch)(const struct planes *s, int workers) { return (size_t)workers * worker_bytes(s); }
 

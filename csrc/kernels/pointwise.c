@@ -64,8 +64,8 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->tiles = divide_up(s->cut.tiles, s->slices);
     s->slices = divide_up(s->cut.tiles, s->tiles);
     s->pitch = chunk * TILE_WIDTH + 64 / (long)sizeof(real); /* not a large power of two: copies would share sets of the caches */
-    s->copy_bytes = ((size_t)(s->together * s->pitch) * sizeof(real) + 63) & ~(size_t)63;
-    s->worker_bytes = s->copy_bytes + (((size_t)(chunk * TILE_ROWS) * sizeof(real) + 63) & ~(size_t)63);
+    s->copy_bytes = aligned((size_t)(s->together * s->pitch) * sizeof(real));
+    s->worker_bytes = spaced(s->copy_bytes + (size_t)(chunk * TILE_ROWS) * sizeof(real));
     return (size_t)workers * s->worker_bytes;
 }
 

@@ -83,7 +83,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->x_bytes = aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
     s->turned_pitch = round_up(s->cells, LINE) + LINE;
     s->dy_bytes = s->kind == TURNED ? aligned((size_t)(s->near * (s->cut.height + 1) * s->turned_pitch) * sizeof(real)) : 0;
-    s->worker_bytes = s->x_bytes + s->dy_bytes + aligned((size_t)s->cells * sizeof(long));
+    s->worker_bytes = spaced(s->x_bytes + s->dy_bytes + (size_t)s->cells * sizeof(long));
     s->worker = scratch;
     return s->worker_bytes * (size_t)workers;
 }

@@ -109,7 +109,7 @@ static void store_indices(const struct pool *s, const bits *taps, long room, str
 
 /* Reals of a pixel in the row of winners, which follows the columns in the scratch. */
 static long taps_room(const struct cnn_pool *p) { return round_up(p->c, LANES); }
-static size_t taps_bytes(const struct cnn_pool *p) { return (size_t)round_up(p->out[2] * taps_room(p) * (long)sizeof(bits), 64); }
+static size_t taps_bytes(const struct cnn_pool *p) { return spaced((size_t)(p->out[2] * taps_room(p)) * sizeof(bits)); }
 
 static void max_row(void *context, long row, int worker)
 {

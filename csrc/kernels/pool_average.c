@@ -5,6 +5,7 @@
  * sums of its neighbouring pixels. A vector that starts at a pixel's channels may reach into the next pixels; the reals
  * beyond are written again by those, or are the slack at the row's end. */
 static long row_room(const struct cnn_pool *p) { return round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c; }
+static long worker_room(const struct cnn_pool *p) { return spaced_reals(2 * row_room(p)); }
 
 static void load_row(const real *row, long pixels, long channels, long step, real *to, int add)
 {
@@ -81,7 +82,7 @@ static void average_row(void *context, long row, int worker)
     const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], channels = p->c;
     const struct range r0 = taps_inside(p, 0, d), r1 = taps_inside(p, 1, h);
     const long cells = divisor(p, 0, d) * divisor(p, 1, h);
-    real *sums = s->scratch + 2 * worker * row_room(p), *means = sums + row_room(p);
+    real *sums = s->scratch + worker * worker_room(p), *means = sums + row_room(p);
     if (channels % LANES == 0 && !p->adaptive && p->window[2] <= p->stride[2] && r0.begin < r0.end && r1.begin < r1.end) {
         average_windows(s, r0, r1, cells, s->x + n * p->x[0], s->y + n * p->y[0] + d * p->y[2] + h * p->y[3]);
         return;
@@ -105,7 +106,7 @@ static void average_row(void *context, long row, int worker)
     store_row(means, p->out[2], channels, p->y[4], s->y + n * p->y[0] + d * p->y[2] + h * p->y[3]);
 }
 
-size_t FN(average_scratch)(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)(2 * row_room(p) * workers) * sizeof(real); }
+size_t FN(average_scratch)(const struct cnn_pool *p, int workers) { return columns_bytes(p) + (size_t)(worker_room(p) * workers) * sizeof(real); }
 
 void FN(average_forward)(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run)
 {
@@ -148,7 +149,7 @@ static void average_backward_row(void *context, long row, int worker)
     const struct pool *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
     const long cell[2] = {row / p->in[1] % p->in[0], row % p->in[1]}, n = row / p->in[1] / p->in[0], channels = p->c;
-    real *dy = s->scratch + 2 * worker * row_room(p), *dx = dy + row_room(p);
+    real *dy = s->scratch + worker * worker_room(p), *dx = dy + row_room(p);
     long low[2], high[2];
     for (int a = 0; a < 2; a++)
         windows_over(p, a, cell[a], &low[a], &high[a]);

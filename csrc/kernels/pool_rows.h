@@ -58,9 +58,8 @@ struct rows {
 };
 
 ALWAYS_INLINE long row_count(const struct cnn_pool *p, const long cells[3]) { return p->n * p->c * cells[0] * cells[1]; }
-ALWAYS_INLINE size_t bytes_of(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-ALWAYS_INLINE size_t reals_bytes(long reals) { return bytes_of((size_t)reals * sizeof(real)); }
-ALWAYS_INLINE size_t lines_bytes(const long cells[3]) { return bytes_of((size_t)(cells[0] + cells[1] + cells[2]) * sizeof(struct line)); }
+ALWAYS_INLINE size_t reals_bytes(long reals) { return aligned((size_t)reals * sizeof(real)); }
+ALWAYS_INLINE size_t lines_bytes(const long cells[3]) { return aligned((size_t)(cells[0] + cells[1] + cells[2]) * sizeof(struct line)); }
 
 ALWAYS_INLINE struct rows start_rows(const struct cnn_pool *p, const long cells[3], int gradient, const real *x, real *y, char *scratch, size_t worker_bytes)
 {

@@ -4,7 +4,7 @@
 static int average_takes(const struct cnn_pool *p) { return p->x[4] == 1 && p->y[4] == 1 && plain_possible(p); }
 
 /* Of a worker: a row of sums, and of the gradient a row of shares and one row for each phase of the stride. */
-static long sums_room(const struct cnn_pool *p) { return round_up(p->in[2], LANES) + LANES; }
+static long sums_room(const struct cnn_pool *p) { return spaced_reals(round_up(p->in[2], LANES) + LANES); }
 
 static size_t average_rows_scratch(const struct cnn_pool *p, int workers) { return lines_bytes(p->out) + (size_t)workers * reals_bytes(sums_room(p)); }
 
@@ -169,7 +169,7 @@ struct return_room {
 static struct return_room return_room(const struct cnn_pool *p)
 {
     struct return_room room = {.shares = reals_bytes(round_up(p->out[2], LANES) + LANES), .phase = (size_t)phase_room(p) * sizeof(real)};
-    room.worker = GATHERED * room.shares + (apart(p) && p->stride[2] > 2 ? 0 : (size_t)p->stride[2] * room.phase);
+    room.worker = spaced(GATHERED * room.shares + (apart(p) && p->stride[2] > 2 ? 0 : (size_t)p->stride[2] * room.phase));
     return room;
 }
 

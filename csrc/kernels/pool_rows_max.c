@@ -362,10 +362,12 @@ static void max_compare(void *context, long block, int worker)
     }
 }
 
+static size_t phases_bytes(const struct cnn_pool *p) { return spaced((size_t)(p->stride[2] <= 2 ? p->stride[2] * phase_room(p) : 0) * sizeof(real)); }
+
 static size_t max_return_scratch(const struct cnn_pool *problem, int workers)
 {
     const struct cnn_pool p = plain(problem);
-    return max_long((long)lines_bytes(p.out), (long)lines_bytes(p.in)) + (size_t)workers * reals_bytes(p.stride[2] <= 2 ? p.stride[2] * phase_room(&p) : 0);
+    return max_long((long)lines_bytes(p.out), (long)lines_bytes(p.in)) + (size_t)workers * phases_bytes(&p);
 }
 
 static void max_rows_backward(const struct cnn_pool *problem, const real *dy, real *dx, struct winners won, struct cnn_run *run)
@@ -374,7 +376,7 @@ static void max_rows_backward(const struct cnn_pool *problem, const real *dy, re
     const long cells = p.in[0] * p.in[1] * p.in[2];
     struct rows s = {.p = &p, .won = won};
     const int compare = compares(&s);
-    s = start_rows(&p, compare ? p.in : p.out, compare, dy, dx, run->scratch, compare ? reals_bytes(p.stride[2] * phase_room(&p)) : 0);
+    s = start_rows(&p, compare ? p.in : p.out, compare, dy, dx, run->scratch, compare ? phases_bytes(&p) : 0);
     s.won = won, s.named = problem->window;
     if (compare) {
         run_rows(&s, p.in, max_compare, run);

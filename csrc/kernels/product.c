@@ -151,7 +151,7 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
     s->offset_bytes = aligned((size_t)s->taps * sizeof(long));
     s->kept = w->channels > chunk ? s->together : 1 + s->pair;
     const size_t out_bytes = s->direct ? 0 : aligned((size_t)(s->kept * s->cells * TILE_WIDTH) * sizeof(real));
-    s->worker_bytes = s->slice_bytes + s->box_bytes + 2 * s->cell_bytes + s->offset_bytes + out_bytes;
+    s->worker_bytes = spaced(s->slice_bytes + s->box_bytes + 2 * s->cell_bytes + s->offset_bytes + out_bytes);
     return bytes + (size_t)workers * s->worker_bytes;
 }
 

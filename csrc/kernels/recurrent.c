@@ -53,7 +53,7 @@ static size_t plan_forward(struct recurrent *s, const struct cnn_recurrent *p, i
         s->state[i] = take_reals(&l, p->samples * s->state_pitch);
     s->memory = take_reals(&l, p->projected ? p->samples * s->memory_pitch : 0);
     s->cell_state = take_reals(&l, p->cell == CNN_LSTM ? p->samples * p->units : 0);
-    s->worker_reals = ROW_BLOCK * s->gates * TILE_WIDTH;
+    s->worker_reals = spaced_reals(ROW_BLOCK * s->gates * TILE_WIDTH);
     s->worker = take_reals(&l, workers * s->worker_reals);
     return l.used;
 }
@@ -293,7 +293,7 @@ static size_t plan_backward(struct recurrent *s, const struct cnn_recurrent *p, 
     s->m_all = take_reals(&l, p->projected ? p->packed * p->units : 0);
     s->dc = take_reals(&l, p->cell == CNN_LSTM ? p->samples * p->units : 0);
     s->carry = take_reals(&l, p->cell == CNN_GRU ? p->samples * p->units : 0);
-    s->worker_reals = ROW_BLOCK * TILE_WIDTH;
+    s->worker_reals = spaced_reals(ROW_BLOCK * TILE_WIDTH);
     s->worker = take_reals(&l, workers * s->worker_reals);
     *engine = l.used;
     return *engine + FN(recurrent_gradients_scratch)(s, workers);

@@ -20,7 +20,7 @@ struct resize {
     struct reader *readers[3];
     int count; /* taps an axis that is resized */
     real *rows;
-    long room;
+    long room, worker_room;
 };
 
 static double cubic(double v)
@@ -110,7 +110,8 @@ static size_t place(struct resize *s, const struct cnn_resize *p, char *scratch,
     }
     s->rows = (real *)(scratch + bytes);
     s->room = round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c;
-    return bytes + (size_t)(2 * s->room * workers) * sizeof(real);
+    s->worker_room = spaced_reals(2 * s->room);
+    return bytes + (size_t)(s->worker_room * workers) * sizeof(real);
 }
 
 static struct resize start(const struct cnn_resize *p, const real *from, real *to, char *scratch, int workers)
@@ -149,7 +150,7 @@ static void resize_row(void *context, long row, int worker)
     const struct resize *s = context;
     const struct cnn_resize *p = s->p;
     const long h = row % p->out[1], d = row / p->out[1] % p->out[0], n = row / p->out[1] / p->out[0], channels = p->c;
-    real *sums = s->rows + 2 * worker * s->room, *aside = sums + s->room;
+    real *sums = s->rows + worker * s->worker_room, *aside = sums + s->room;
     real *to = s->to + n * p->y[0] + d * p->y[2] + h * p->y[3];
     const struct taps *td = &s->table[0][d], *th = &s->table[1][h];
     const real *rows = sums; /* the weighted rows */
@@ -243,7 +244,7 @@ static void gather_row(void *context, long row, int worker)
     const struct resize *s = context;
     const struct cnn_resize *p = s->p;
     const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0];
-    real *sums = s->rows + 2 * worker * s->room, *dx = s->to + n * p->x[0] + d * p->x[2] + h * p->x[3];
+    real *sums = s->rows + worker * s->worker_room, *dx = s->to + n * p->x[0] + d * p->x[2] + h * p->x[3];
     struct weighted r;
     const int add = list_rows(s, n, d, h, &r, sums);
     if (r.count == 0) {
@@ -271,7 +272,7 @@ static void scatter_row(void *context, long row, int worker)
     const struct resize *s = context;
     const struct cnn_resize *p = s->p;
     const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0], channels = p->c;
-    real *sums = s->rows + 2 * worker * s->room, *dx = sums + s->room;
+    real *sums = s->rows + worker * s->worker_room, *dx = sums + s->room;
     int add = 0;
     for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
         for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++, add = 1) {

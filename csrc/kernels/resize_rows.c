@@ -43,7 +43,7 @@ static size_t place(struct rows *s, const struct cnn_resize *p, char *scratch, i
     s->worker = scratch + bytes;
     s->pitch = round_up(p->in[2], LANES) + LANES;
     /* A kilobyte apart: what the processor fetches ahead of a worker's last row must not be what the next worker writes. */
-    s->worker_bytes = aligned((size_t)max_long(2 * s->room, TOGETHER * s->pitch) * sizeof(real)) + 1024;
+    s->worker_bytes = spaced((size_t)max_long(2 * s->room, TOGETHER * s->pitch) * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 

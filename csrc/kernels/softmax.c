@@ -12,6 +12,7 @@ struct rows {
     real *y, *scratch;
     int log;
 };
+static long room(long n) { return spaced_reals(2 * n * LANES); } /* of one worker: two tiles */
 
 static void softmax_tile(void *context, long tile, int worker)
 {
@@ -19,7 +20,7 @@ static void softmax_tile(void *context, long tile, int worker)
     const long n = s->p->axis;
     long row;
     const struct tile_rows r = tile_rows_of(tile, s->p->outer, n, s->p->inner, &row);
-    real *t = s->scratch + worker * 2 * n * LANES, *e = t + n * LANES;
+    real *t = s->scratch + worker * room(n), *e = t + n * LANES;
     tile_load(s->a, r, n, t);
     const vec top = tile_largest(t, n), sum = tile_exponentials(t, n, top, e);
     if (s->log) {
@@ -38,7 +39,7 @@ static void softmax_backward_tile(void *context, long tile, int worker)
     const long n = s->p->axis;
     long row;
     const struct tile_rows r = tile_rows_of(tile, s->p->outer, n, s->p->inner, &row);
-    real *dy = s->scratch + worker * 2 * n * LANES, *y = dy + n * LANES;
+    real *dy = s->scratch + worker * room(n), *y = dy + n * LANES;
     tile_load(s->a, r, n, dy);
     tile_load(s->b, r, n, y);
     vec sum = {0};
@@ -66,7 +67,7 @@ static void softmax_row(void *context, long row, int worker)
     real *y = s->y + row * n;
     const real top = row_largest(x, n);
     if (s->log) {
-        real *e = s->scratch + worker * 2 * n * LANES;
+        real *e = s->scratch + worker * room(n);
         const real log_sum = logarithm(row_exponentials(x, n, top, e));
         for (long i = 0; i < n; i++)
             y[i] = (x[i] - top) - log_sum;
@@ -82,7 +83,7 @@ static void softmax_backward_row(void *context, long row, int worker)
     const struct rows *s = context;
     const long n = s->p->axis;
     const real *dy = s->a + row * n, *y = s->b + row * n;
-    real *dx = s->y + row * n, *e = s->scratch + worker * 2 * n * LANES;
+    real *dx = s->y + row * n, *e = s->scratch + worker * room(n);
     vec lanes = {0};
     real rest = 0;
     long i = 0;
@@ -104,7 +105,7 @@ static void softmax_backward_row(void *context, long row, int worker)
     size_t FN(name##_scratch)(const void *problem, int workers)                                               \
     {                                                                                                         \
         const struct cnn_reduce *p = problem;                                                                 \
-        return (size_t)(2 * LANES * p->axis * workers) * sizeof(real);                                        \
+        return (size_t)(workers * room(p->axis)) * sizeof(real);                                              \
     }                                                                                                         \
     void FN(name)(const void *problem, void *const *array, struct cnn_run *run)                               \
     {                                                                                                         \

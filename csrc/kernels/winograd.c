@@ -82,8 +82,8 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     s->u_bytes = panel_bytes;
     s->v_bytes = s->whole_weights ? v_bytes : 0;
     s->worker = scratch + bytes;
-    s->worker_bytes = s->tile_bytes + s->pack_bytes + (s->whole_weights ? 0 : panel_bytes) + s->v_bytes +
-                      aligned((size_t)(s->points * s->m_pitch) * sizeof(real));
+    s->worker_bytes = spaced(s->tile_bytes + s->pack_bytes + (s->whole_weights ? 0 : panel_bytes) + s->v_bytes +
+                      (size_t)(s->points * s->m_pitch) * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 

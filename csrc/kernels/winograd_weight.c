@@ -101,7 +101,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     s->one_part = !s->whole_parts && s->in.count > 0 && s->in.count <= PART;
     const size_t taps_bytes = s->one_part ? aligned((size_t)(s->taps * s->item_tiles * TILE_ROWS * TILE_WIDTH) * sizeof(real)) : 0;
     s->tile_bytes = aligned(in_bytes > out_bytes ? in_bytes : out_bytes);
-    s->worker_bytes = s->tile_bytes + s->m_bytes + taps_bytes + (s->whole_parts ? s->v_bytes + s->d_bytes : 0);
+    s->worker_bytes = spaced(s->tile_bytes + s->m_bytes + taps_bytes + (s->whole_parts ? s->v_bytes + s->d_bytes : 0));
     s->sums = (real *)scratch;
     size_t bytes = aligned((size_t)((s->whole_parts ? WAVE + 1 : s->one_part ? 0 : 1) * s->sum_reals) * sizeof(real));
     if (!s->whole_parts) {
