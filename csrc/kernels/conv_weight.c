@@ -5,13 +5,14 @@
  *
  * x[N][C][in], dy[N][K][out], dw[K][C/G][window], db[K] or NULL; both are overwritten. Source: mathematics 2.3.
  *
- * The reduction runs over pixels. Parts of at most 2,048 output pixels, cut by the shape alone, are summed from zero and
- * added in order: the result depends on no thread, and rounding grows with the part, not with the batch. A part's dy is
+ * The reduction runs over pixels. Parts of at most 2,048 output pixels, fewer where a pixel is large, are summed from zero, a series
+ * of neighbouring parts is added in order, and so are the series: all cut by the shape alone, so that the result depends on no
+ * thread; rounding grows with the part, not with the batch. A part's dy is
  * copied to [pixel][filters of a panel], its x to [pixel][channels of a tile], or, where windows do not overlap and pixels are
  * small, to whole pixels, which may lie in x already; all taps and panels then use the copies, some pixels at a time, so that
  * those of dy stay in the first cache while tile after tile of x passes by.
- * The threads share the tiles of one part after the other; where a part has few, each takes whole parts instead, and the
- * parts' sums are added in order at the end: the same additions. */
+ * A thread takes whole series: what it copies is read by no other, whose cache would have to ask for it. Where that would leave threads
+ * without work, or the sums of series would be too many, the threads share the tiles of one part after the other: the same additions. */
 #include "../base/machine.h"
 #include "box.h"
 #include "conv_narrow.h"
@@ -22,9 +23,11 @@
 #include "tile.h"
 #include "winograd.h"
 
-/* Output pixels of a part; panels of x that are copied together; slices of a part's rows that may be copied by different threads; bytes from pixel to
- * pixel of a sum up to which they may stay whole: farther apart they share sets of the first cache. */
-enum { PART = 2048, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512 };
+/* Output pixels of a part, fewest and most, and bytes of its copies; series, at most, and bytes of their sums; panels of x that are copied together;
+ * slices of a part's rows that may be copied by different threads; bytes from pixel to pixel of a sum up to which they may stay whole:
+ * farther apart they share sets of the first cache; tiles of a block of a series; its parts
+ * between two looks for an interruption; sums that are joined at once. */
+enum { FEWEST = 512, MOST = 2048, COPIES = 2 << 20, SERIES = 16, SUMS = 8 << 20, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512, BLOCK = 64, WAVE = 8, JOINED = 4096 };
 
 /* The part at work and the copies that belong to it. */
 struct part {
@@ -54,7 +57,9 @@ struct plan {
     long cells, pixels;          /* output cells and input pixels of the largest part */
     long units, block_units;     /* tiles of a part, and how many make a block */
     long sum_reals, bias_reals;  /* of one part */
-    int whole_parts;             /* threads take whole parts */
+    long series, length;         /* how many series of parts, and parts of one, but for the last */
+    int apart;                   /* threads take whole series */
+    long turn;                   /* the first of their parts in this wave */
     struct part part;            /* the only one, or the pattern of every worker's */
     char *parts;                 /* the copies of one part, or of one a worker */
     size_t part_bytes;
@@ -98,6 +103,23 @@ static void choose_pixels(struct plan *s)
         s->pixel = s->channels;
 }
 
+/* Output pixels of a part: as many as leave its copies in the second cache of most machines. */
+static long part_cells(const struct plan *s)
+{
+    const long pixel = s->p->groups * (s->channels * s->in.step[0] * s->in.step[1] * s->in.step[2] + s->filters) * (long)sizeof(real);
+    return max_long(FEWEST, min_long(MOST, COPIES / pixel));
+}
+
+/* As many series as the shape allows; and whether they keep the threads at work. */
+static void cut_series(struct plan *s, int workers)
+{
+    const long parts = s->boxes.total, most = max_long(1, min_long(SERIES, SUMS / (s->sum_reals * (long)sizeof(real))));
+    s->length = max_long(1, divide_up(parts, most));
+    s->series = max_long(1, divide_up(parts, s->length));
+    const long turns = divide_up(s->series, workers) * s->length;
+    s->apart = s->series > 1 && (s->units < 64 || parts * 8 >= workers * turns * 7);
+}
+
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     *s = (struct plan){.p = p, .in = FN(conv_windows)(p)};
@@ -115,7 +137,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->row_cut = cut_rows(s->rows);
     choose_pixels(s);
     s->panels = divide_up(s->filters, TILE_WIDTH);
-    s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
+    s->boxes = FN(cut_boxes)(&s->in, part_cells(s), 1, 1e18);
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     s->pixels = FN(box_pitch)(&s->in, s->boxes.size[0], s->boxes.size + 1, 1).size;
     s->units = p->groups * s->panels * (s->row_cut.tiles * s->taps + 1);
@@ -124,22 +146,23 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
 
     s->sum_reals = p->groups * s->panels * s->taps * s->rows * TILE_WIDTH;
     s->bias_reals = p->groups * s->panels * TILE_WIDTH;
-    s->whole_parts = s->units < 64 && s->boxes.total > 1 && (double)s->boxes.total * (double)s->sum_reals * sizeof(real) < 8e6;
-    const long kept = s->whole_parts ? s->boxes.total : 1;
+    cut_series(s, workers);
     s->near = max_long(16, (long)(cnn_machine()->l1 / 2 / (TILE_WIDTH * sizeof(real))));
-    if (s->boxes.total > 1)
-        s->block_units = min_long(s->block_units, 64);
+    if (s->apart)
+        s->block_units = min_long(s->units, BLOCK);
+    else if (s->length > 1)
+        s->block_units = min_long(s->block_units, BLOCK);
     s->sums = (real *)scratch;
-    size_t bytes = aligned((size_t)(kept * s->sum_reals) * sizeof(real));
+    size_t bytes = aligned((size_t)(s->series * s->sum_reals) * sizeof(real));
     s->bias_sums = (real *)(scratch + bytes);
-    bytes += aligned((size_t)(kept * s->bias_reals) * sizeof(real));
+    bytes += aligned((size_t)(s->series * s->bias_reals) * sizeof(real));
     s->row_bytes = s->pixel ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
     s->worker = scratch + bytes;
-    s->worker_bytes = spaced(s->row_bytes + (s->boxes.total > 1 && !s->whole_parts ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0));
+    s->worker_bytes = spaced(s->row_bytes + (s->length > 1 ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0));
     bytes += s->worker_bytes * (size_t)workers;
     s->parts = scratch + bytes;
     s->part_bytes = place_part(s, &s->part, s->parts);
-    return bytes + s->part_bytes * (size_t)(s->whole_parts ? workers : 1);
+    return bytes + s->part_bytes * (size_t)(s->apart ? workers : 1);
 }
 
 static long panel_vectors(const struct plan *s, long panel) { return s->filters - panel * TILE_WIDTH > LANES ? TILE_VECTORS : 1; }
@@ -324,10 +347,10 @@ static void find_runs(const struct plan *s, struct part *part)
 static void begin_part(const struct plan *s, struct part *part, long number)
 {
     part->box = FN(box_at)(&s->in, &s->boxes, number);
-    const long place = s->whole_parts ? number : 0;
-    part->sums = s->sums + place * s->sum_reals;
-    part->bias_sums = s->bias_sums + place * s->bias_reals;
-    part->add = !s->whole_parts && number > 0;
+    const long series = number / s->length;
+    part->sums = s->sums + series * s->sum_reals;
+    part->bias_sums = s->bias_sums + series * s->bias_reals;
+    part->add = number % s->length > 0;
     find_runs(s, part);
 }
 
@@ -343,26 +366,41 @@ static void compute_block(void *context, long block, int worker)
     compute_units(s, &s->part, block * s->block_units, min_long(s->units, (block + 1) * s->block_units), worker);
 }
 
-static void whole_part(void *context, long number, int worker)
+static void series_wave(void *context, long series, int worker)
 {
     const struct plan *s = context;
     struct part part;
     place_part(s, &part, s->parts + (size_t)worker * s->part_bytes);
-    begin_part(s, &part, number);
-    for (long i = 0; i < s->p->groups * panels_of(s); i++)
-        copy_panel(s, &part, i, worker);
-    compute_units(s, &part, 0, s->units, worker);
+    const long begin = series * s->length + s->turn, end = min_long(s->boxes.total, series * s->length + min_long(s->length, s->turn + WAVE));
+    for (long number = begin; number < end; number++) {
+        begin_part(s, &part, number);
+        for (long i = 0; i < s->p->groups * panels_of(s); i++)
+            copy_panel(s, &part, i, worker);
+        for (long first = 0; first < s->units; first += s->block_units)
+            compute_units(s, &part, first, min_long(s->units, first + s->block_units), worker);
+    }
 }
 
-/* Adds the sums of all parts to those of the first, in order. */
-static void join_parts(const struct plan *s)
+static void join(const struct plan *s, long reals, long first, long last, real *sums)
 {
-    for (long number = 1; number < s->boxes.total; number++) {
-        for (long i = 0; i < s->sum_reals; i += LANES)
-            vec_store(s->sums + i, vec_load(s->sums + i) + vec_load(s->sums + number * s->sum_reals + i));
-        for (long i = 0; i < s->bias_reals; i += LANES)
-            vec_store(s->bias_sums + i, vec_load(s->bias_sums + i) + vec_load(s->bias_sums + number * s->bias_reals + i));
+    for (long i = first; i < last; i += LANES) {
+        vec sum = vec_load(sums + i);
+        for (long series = 1; series < s->series; series++)
+            sum = sum + vec_load(sums + series * reals + i);
+        vec_store(sums + i, sum);
     }
+}
+
+/* Adds the sums of all series to those of the first, in order: a block of them, or those of the bias. */
+static void join_series(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct plan *s = context;
+    const long first = block * JOINED;
+    if (first < s->sum_reals)
+        join(s, s->sum_reals, first, min_long(s->sum_reals, first + JOINED), s->sums);
+    else
+        join(s, s->bias_reals, 0, s->bias_reals, s->bias_sums);
 }
 
 /* The finished sums of a panel, [tap][row][width], to the caller's order. */
@@ -424,14 +462,14 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
     s.x = array[0], s.dy = array[1], s.dw = array[2], s.db = array[3];
     const double products = (double)(p->groups * s.filters * s.rows) * (double)(s.taps * s.cells) / 30;
     const double copies = (double)(p->groups * (s.channels * s.pixels + s.filters * s.cells)) / 4;
-    if (s.whole_parts) {
-        cnn_parallel_for(run, s.boxes.total, (products + copies) * (double)s.boxes.total, whole_part, &s);
-        join_parts(&s);
-    }
-    for (long number = 0; !s.whole_parts && number < s.boxes.total; number++) {
+    for (s.turn = 0; s.apart && s.turn < s.length && !run->stopped; s.turn += WAVE)
+        cnn_parallel_for(run, s.series, (products + copies) * (double)(s.series * min_long(WAVE, s.length - s.turn)), series_wave, &s);
+    for (long number = 0; !s.apart && number < s.boxes.total && !run->stopped; number++) {
         begin_part(&s, &s.part, number);
         cnn_parallel_for(run, p->groups * panels_of(&s), copies, copy_block, &s);
         cnn_parallel_for(run, divide_up(s.units, s.block_units), products, compute_block, &s);
     }
+    if (s.series > 1)
+        cnn_parallel_for(run, divide_up(s.sum_reals, JOINED) + 1, (double)(s.series * s.sum_reals) / 4, join_series, &s);
     cnn_parallel_for(run, p->groups * s.panels, (double)(p->k * s.rows * s.taps), store_panel, &s);
 }
