@@ -20,14 +20,15 @@
 #include "few_rows.h"
 #include "ops.h"
 #include "pointwise_weight.h"
+#include "series.h"
 #include "tile.h"
 #include "winograd.h"
 
-/* Output pixels of a part, fewest and most, and bytes of its copies; series, at most, and bytes of their sums; panels of x that are copied together;
+/* Output pixels of a part, fewest and most, and bytes of its copies; panels of x that are copied together;
  * slices of a part's rows that may be copied by different threads; bytes from pixel to pixel of a sum up to which they may stay whole:
  * farther apart they share sets of the first cache; tiles of a block of a series; its parts
  * between two looks for an interruption; sums that are joined at once. */
-enum { FEWEST = 512, MOST = 2048, COPIES = 2 << 20, SERIES = 16, SUMS = 8 << 20, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512, BLOCK = 64, WAVE = 8, JOINED = 4096 };
+enum { FEWEST = 512, MOST = 2048, COPIES = 2 << 20, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512, BLOCK = 64, WAVE = 8, JOINED = 4096 };
 
 /* The part at work and the copies that belong to it. */
 struct part {
@@ -57,7 +58,7 @@ struct plan {
     long cells, pixels;          /* output cells and input pixels of the largest part */
     long units, block_units;     /* tiles of a part, and how many make a block */
     long sum_reals, bias_reals;  /* of one part */
-    long series, length;         /* how many series of parts, and parts of one, but for the last */
+    struct series series;
     int apart;                   /* threads take whole series */
     long turn;                   /* the first of their parts in this wave */
     struct part part;            /* the only one, or the pattern of every worker's */
@@ -110,14 +111,11 @@ static long part_cells(const struct plan *s)
     return max_long(FEWEST, min_long(MOST, COPIES / pixel));
 }
 
-/* As many series as the shape allows; and whether they keep the threads at work. */
-static void cut_series(struct plan *s, int workers)
+/* Whether the series keep the threads at work. */
+static int enough_series(const struct plan *s, int workers)
 {
-    const long parts = s->boxes.total, most = max_long(1, min_long(SERIES, SUMS / (s->sum_reals * (long)sizeof(real))));
-    s->length = max_long(1, divide_up(parts, most));
-    s->series = max_long(1, divide_up(parts, s->length));
-    const long turns = divide_up(s->series, workers) * s->length;
-    s->apart = s->series > 1 && (s->units < 64 || parts * 8 >= workers * turns * 7);
+    const long turns = divide_up(s->series.count, workers) * s->series.length;
+    return s->series.count > 1 && (s->units < 64 || s->boxes.total * 8 >= workers * turns * 7);
 }
 
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
@@ -146,19 +144,20 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
 
     s->sum_reals = p->groups * s->panels * s->taps * s->rows * TILE_WIDTH;
     s->bias_reals = p->groups * s->panels * TILE_WIDTH;
-    cut_series(s, workers);
+    s->series = cut_series(s->boxes.total, s->sum_reals);
+    s->apart = enough_series(s, workers);
     s->near = max_long(16, (long)(cnn_machine()->l1 / 2 / (TILE_WIDTH * sizeof(real))));
     if (s->apart)
         s->block_units = min_long(s->units, BLOCK);
-    else if (s->length > 1)
+    else if (s->series.length > 1)
         s->block_units = min_long(s->block_units, BLOCK);
     s->sums = (real *)scratch;
-    size_t bytes = aligned((size_t)(s->series * s->sum_reals) * sizeof(real));
+    size_t bytes = aligned((size_t)(max_long(1, s->series.count) * s->sum_reals) * sizeof(real));
     s->bias_sums = (real *)(scratch + bytes);
-    bytes += aligned((size_t)(s->series * s->bias_reals) * sizeof(real));
+    bytes += aligned((size_t)(max_long(1, s->series.count) * s->bias_reals) * sizeof(real));
     s->row_bytes = s->pixel ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
     s->worker = scratch + bytes;
-    s->worker_bytes = spaced(s->row_bytes + (s->length > 1 ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0));
+    s->worker_bytes = spaced(s->row_bytes + (s->series.length > 1 ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0));
     bytes += s->worker_bytes * (size_t)workers;
     s->parts = scratch + bytes;
     s->part_bytes = place_part(s, &s->part, s->parts);
@@ -347,10 +346,10 @@ static void find_runs(const struct plan *s, struct part *part)
 static void begin_part(const struct plan *s, struct part *part, long number)
 {
     part->box = FN(box_at)(&s->in, &s->boxes, number);
-    const long series = number / s->length;
+    const long series = number / s->series.length;
     part->sums = s->sums + series * s->sum_reals;
     part->bias_sums = s->bias_sums + series * s->bias_reals;
-    part->add = number % s->length > 0;
+    part->add = number % s->series.length > 0;
     find_runs(s, part);
 }
 
@@ -371,7 +370,7 @@ static void series_wave(void *context, long series, int worker)
     const struct plan *s = context;
     struct part part;
     place_part(s, &part, s->parts + (size_t)worker * s->part_bytes);
-    const long begin = series * s->length + s->turn, end = min_long(s->boxes.total, series * s->length + min_long(s->length, s->turn + WAVE));
+    const long begin = series_begin(s->series, series) + s->turn, end = min_long(series_end(s->series, series), begin + WAVE);
     for (long number = begin; number < end; number++) {
         begin_part(s, &part, number);
         for (long i = 0; i < s->p->groups * panels_of(s); i++)
@@ -381,26 +380,16 @@ static void series_wave(void *context, long series, int worker)
     }
 }
 
-static void join(const struct plan *s, long reals, long first, long last, real *sums)
-{
-    for (long i = first; i < last; i += LANES) {
-        vec sum = vec_load(sums + i);
-        for (long series = 1; series < s->series; series++)
-            sum = sum + vec_load(sums + series * reals + i);
-        vec_store(sums + i, sum);
-    }
-}
-
 /* Adds the sums of all series to those of the first, in order: a block of them, or those of the bias. */
-static void join_series(void *context, long block, int worker)
+static void join_block(void *context, long block, int worker)
 {
     (void)worker;
     const struct plan *s = context;
     const long first = block * JOINED;
     if (first < s->sum_reals)
-        join(s, s->sum_reals, first, min_long(s->sum_reals, first + JOINED), s->sums);
+        join_series(s->series, s->sums, s->sum_reals, first, min_long(s->sum_reals, first + JOINED));
     else
-        join(s, s->bias_reals, 0, s->bias_reals, s->bias_sums);
+        join_series(s->series, s->bias_sums, s->bias_reals, 0, s->bias_reals);
 }
 
 /* The finished sums of a panel, [tap][row][width], to the caller's order. */
@@ -462,14 +451,14 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
     s.x = array[0], s.dy = array[1], s.dw = array[2], s.db = array[3];
     const double products = (double)(p->groups * s.filters * s.rows) * (double)(s.taps * s.cells) / 30;
     const double copies = (double)(p->groups * (s.channels * s.pixels + s.filters * s.cells)) / 4;
-    for (s.turn = 0; s.apart && s.turn < s.length && !run->stopped; s.turn += WAVE)
-        cnn_parallel_for(run, s.series, (products + copies) * (double)(s.series * min_long(WAVE, s.length - s.turn)), series_wave, &s);
+    for (s.turn = 0; s.apart && s.turn < s.series.length && !run->stopped; s.turn += WAVE)
+        cnn_parallel_for(run, s.series.count, (products + copies) * (double)(s.series.count * min_long(WAVE, s.series.length - s.turn)), series_wave, &s);
     for (long number = 0; !s.apart && number < s.boxes.total && !run->stopped; number++) {
         begin_part(&s, &s.part, number);
         cnn_parallel_for(run, p->groups * panels_of(&s), copies, copy_block, &s);
         cnn_parallel_for(run, divide_up(s.units, s.block_units), products, compute_block, &s);
     }
-    if (s.series > 1)
-        cnn_parallel_for(run, divide_up(s.sum_reals, JOINED) + 1, (double)(s.series * s.sum_reals) / 4, join_series, &s);
+    if (s.series.count > 1)
+        cnn_parallel_for(run, divide_up(s.sum_reals, JOINED) + 1, (double)(s.series.count * s.sum_reals) / 4, join_block, &s);
     cnn_parallel_for(run, p->groups * s.panels, (double)(p->k * s.rows * s.taps), store_panel, &s);
 }

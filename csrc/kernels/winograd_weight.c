@@ -2,141 +2,135 @@
  *
  *     V[point][tile][c] = B' d B of the input, D[point][tile][k] = G g G' of the gradient of the result
  *     M[point][c][k]    = sum over tiles of V[point][tile][c] * D[point][tile][k]
- *     dw                = A' M A, once for a part of 256 tiles; the parts are added in order
+ *     dw                = A' M A, once for a part of at most 256 tiles; series.h says how parts are added
  *
- * Two schedules with the same sums in the same order. Where M is small a block is a whole part: V and D of some tiles at a time
- * and all of M lie in its second-level cache. Else a part's V and D lie in the third-level cache for as many channels and
- * filters as fit; an item, some rows of tiles of M times some panels of filters, has its M in the second-level cache for all
- * points, so that the way back costs no traffic. The larger an item, the less often V and D are read. Groups, and planes of a window,
- * follow one another. */
+ * A task is a block of channels and of filters whose M lies in the second-level cache, and a series of parts: some tiles at a time are
+ * transformed there, added to M and forgotten. Blocks of other tasks transform the same tiles once more: that costs less than to fetch them from another
+ * core's cache or from the third level, and no thread reads what another one wrote. Groups, and planes of a window, are tasks of
+ * their own. */
 #include "../base/machine.h"
 #include "conv_bias.h"
+#include "series.h"
 #include "tile.h"
 #include "winograd.h"
 #include "winograd_tiles.h"
 
+/* Tiles of a part; parts of a series between two looks for an interruption. */
 enum { PART = 256, WAVE = 32 };
 
 struct plan {
     const struct cnn_conv *p;
+    struct cnn_conv one;          /* the convolution of a group by a plane of the window */
     const real *x, *dy;
     real *dw;
-    struct tiles in, out;
     int m, flat, points;
     long taps;                    /* of a plane */
-    int whole_parts;
-    int one_part;                 /* an item's taps are final, and go to dw at once */
-    long tiles;                   /* of the largest part, or of those that a block holds at once */
-    long filters, channels;       /* of a block of D and of V: whole panels, whole vectors */
-    long panels;                  /* of all filters */
-    long item_tiles, item_panels; /* of an item: rows of tiles, panels */
+    long jobs;                    /* groups and planes */
+    long count, part;             /* tiles in all, and of a part */
+    struct series series;
+    long panels, filter_blocks, block_panels;      /* of filters */
+    long channel_blocks, block_channels;           /* whole vectors */
+    long tiles;                   /* that a task transforms at once */
     long v_row, v_pitch, d_pitch, d_panel, m_pitch; /* v_row: from a tile's channels to the next one's */
-    real *v, *d, *sums;           /* sums[panel][tap][channel][width] */
+    real *sums;                   /* sums[series][job][panel][tap][channel][width] */
+    long sum_reals;               /* of one job */
+    long turn;                    /* the first part of the series in this wave */
     char *worker;
-    size_t worker_bytes, tile_bytes, m_bytes, v_bytes, d_bytes;
-    long sum_reals;               /* of one part */
-    long first, count, k0, c0;    /* the part and the blocks at work */
-    long block_panels;            /* of the block at work, and the rows of its M */
-    struct cut cut;
+    size_t worker_bytes, tile_bytes, m_bytes, taps_bytes, v_bytes;
 };
 
-static long width_of(const struct plan *s, long panel) { return s->p->k - panel * TILE_WIDTH > LANES ? TILE_WIDTH : LANES; }
+static long width_of(const struct plan *s, long panel) { return s->one.k - panel * TILE_WIDTH > LANES ? TILE_WIDTH : LANES; }
 
-/* Items whose M has `cells` cells a point: nearly as many rows as filters, but enough items for all workers. */
-static void cut_items(struct plan *s, long cells, int workers)
+/* A number of parts that threads can share: a power of two, or a multiple of sixteen. */
+static long even(long parts)
 {
-    const long panels = s->filters / TILE_WIDTH, tiles = cut_rows(s->channels).tiles;
-    long width = 1;
-    while (width < panels && (width + 1) * TILE_WIDTH * (width + 1) * TILE_WIDTH <= cells + cells / 4)
-        width++;
-    long height = max_long(1, min_long(tiles, cells / (width * TILE_WIDTH * TILE_ROWS)));
-    while (divide_up(panels, width) * divide_up(tiles, height) < (workers > 1 ? 2 * workers : 1) && width * height > 1)
-        if (height > 1 && height * TILE_ROWS >= width * TILE_WIDTH)
-            height--;
-        else if (width > 1)
-            width--;
-        else
-            height--;
-    s->item_tiles = divide_up(tiles, divide_up(tiles, height)), s->item_panels = divide_up(panels, divide_up(panels, width));
+    long power = 1;
+    while (power < 16 && power < parts)
+        power *= 2;
+    return round_up(parts, power);
 }
 
-static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int workers, char *scratch)
+/* The blocks of M: at most `cells` cells a point, few transforms, and enough tasks for all workers. */
+static void cut_blocks(struct plan *s, long cells, int workers)
 {
-    const double l3 = (double)cnn_machine()->l3 / sizeof(real);
-    const struct windows in = FN(conv_windows)(p);
+    const long vectors = divide_up(s->one.c, LANES), rest = s->jobs * s->series.count;
+    double least = 0;
+    for (long f = 1; f <= s->panels; f++) {
+        const long width = divide_up(s->panels, f);
+        for (long c = 1; c <= vectors; c++) {
+            const long height = divide_up(vectors, c) * LANES;
+            const long tasks = rest * divide_up(s->panels, width) * divide_up(vectors * LANES, height), turns = divide_up(tasks, workers);
+            const int fits = height * width * TILE_WIDTH <= cells && tasks * 10 >= workers * turns * 9;
+            const double work = (double)(f * vectors * LANES + c * s->panels * TILE_WIDTH);
+            const int last = f == s->panels && c == vectors;
+            if ((fits || (last && least == 0)) && (least == 0 || work < least)) {
+                least = work;
+                s->block_panels = width, s->block_channels = height;
+            }
+            if (fits)
+                break;
+        }
+    }
+    s->filter_blocks = divide_up(s->panels, s->block_panels);
+    s->channel_blocks = divide_up(s->one.c, s->block_channels);
+}
+
+/* The convolution of a group by plane `d` of the window alone. */
+static struct cnn_conv one_plane(const struct cnn_conv *p, long d)
+{
+    struct cnn_conv one = *p;
+    one.c /= p->groups, one.k /= p->groups, one.groups = 1;
+    one.window[0] = 1, one.before[0] -= d * p->dilation[0];
+    return one;
+}
+
+static struct tiles tiles_of_input(const struct plan *s, const struct cnn_conv *one)
+{
+    const struct windows in = FN(conv_windows)(one);
+    return FN(cut_tiles)(&in, s->flat, s->m);
+}
+
+static struct tiles tiles_of_gradient(const struct plan *s)
+{
+    const struct cnn_conv *p = &s->one;
     struct windows out = {.images = p->n, .channels = p->k};
     for (int a = 0; a < 3; a++)
         out.in[a] = out.out[a] = p->out[a], out.taps[a] = out.step[a] = 1, out.spread[a] = a ? p->dilation[a] : 1;
     for (int i = 0; i < 5; i++)
         out.stride[i] = p->y[i];
+    return FN(cut_tiles)(&out, s->flat, s->m);
+}
+
+static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int workers, char *scratch)
+{
+    const double l2 = (double)cnn_machine()->l2 / sizeof(real);
     const int flat = p->window[1] == 1;
-    *s = (struct plan){.p = p, .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9,
-                       .in = FN(cut_tiles)(&in, flat, m), .out = FN(cut_tiles)(&out, flat, m)};
-    s->panels = divide_up(p->k, TILE_WIDTH);
-    s->sum_reals = s->panels * s->taps * p->c * TILE_WIDTH;
-    const double l2 = (double)cnn_machine()->l2 / sizeof(real), all = (double)s->points * (double)(p->c * s->panels) * TILE_WIDTH;
-    s->whole_parts = all < l2 * 3 / 5 && s->in.count >= PART * workers;
-    if (s->whole_parts) {
-        s->filters = s->panels * TILE_WIDTH;
-        s->channels = round_up(p->c, LANES);
-        s->tiles = min_long(PART, max_long(TILE_ROWS, (long)((l2 * 5 / 6 - all) / (double)(s->points * (s->channels + s->filters)))));
-        s->m_pitch = point_pitch(p->c * s->filters);
-    } else { /* each side has three tenths of the cache, evenly cut */
-        s->tiles = min_long(s->in.count, PART);
-        const long room = max_long(2 * TILE_WIDTH, (long)(l3 * 3 / 10 / (double)(s->points * max_long(1, s->tiles))));
-        const long filter_blocks = divide_up(s->panels, max_long(1, room / TILE_WIDTH)), channel_blocks = divide_up(p->c, room);
-        s->filters = divide_up(s->panels, filter_blocks) * TILE_WIDTH;
-        s->channels = round_up(divide_up(p->c, channel_blocks), LANES);
-        cut_items(s, (long)(l2 / 2) / s->points, workers);
-        s->m_pitch = point_pitch(s->item_tiles * TILE_ROWS * s->item_panels * TILE_WIDTH);
-    }
-    s->v_row = s->channels * (long)sizeof(real) % 1024 == 0 ? s->channels + LANES : s->channels;
+    *s = (struct plan){.p = p, .one = one_plane(p, 0), .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9,
+                       .jobs = p->groups * p->window[0]};
+    const struct tiles in = tiles_of_input(s, &s->one), out = tiles_of_gradient(s);
+    s->count = in.count;
+    s->part = divide_up(s->count, max_long(1, even(divide_up(s->count, PART))));
+    s->panels = divide_up(s->one.k, TILE_WIDTH);
+    s->sum_reals = s->panels * s->taps * s->one.c * TILE_WIDTH;
+    s->series = cut_series(s->count > 0 ? divide_up(s->count, s->part) : 0, s->jobs * s->sum_reals);
+    cut_blocks(s, (long)(l2 * 2 / 5) / s->points, workers);
+    const long filters = s->block_panels * TILE_WIDTH, channels = s->block_channels;
+    s->m_pitch = point_pitch(channels * filters);
+    s->tiles = max_long(TILE_ROWS, (long)(l2 * 1 / 2) / (s->points * (channels + filters)));
+    s->tiles = divide_up(s->part, max_long(1, divide_up(s->part, s->tiles)));
+    s->v_row = channels * (long)sizeof(real) % 1024 == 0 ? channels + LANES : channels;
     s->v_pitch = point_pitch(s->tiles * s->v_row + TILE_ROWS);
     s->d_panel = s->tiles * TILE_WIDTH;
-    s->d_pitch = point_pitch(s->d_panel * (s->filters / TILE_WIDTH));
+    s->d_pitch = point_pitch(s->d_panel * s->block_panels);
     s->v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
-    s->d_bytes = aligned((size_t)(s->points * s->d_pitch) * sizeof(real));
-    const size_t in_bytes = FN(tiles_scratch)(&s->in), out_bytes = FN(tiles_scratch)(&s->out);
     s->m_bytes = aligned((size_t)(s->points * s->m_pitch) * sizeof(real));
-    s->one_part = !s->whole_parts && s->in.count > 0 && s->in.count <= PART;
-    const size_t taps_bytes = s->one_part ? aligned((size_t)(s->taps * s->item_tiles * TILE_ROWS * TILE_WIDTH) * sizeof(real)) : 0;
+    s->taps_bytes = s->series.parts == 1 ? aligned((size_t)(s->taps * channels * TILE_WIDTH) * sizeof(real)) : 0;
+    const size_t in_bytes = FN(tiles_scratch)(&in), out_bytes = FN(tiles_scratch)(&out);
     s->tile_bytes = aligned(in_bytes > out_bytes ? in_bytes : out_bytes);
-    s->worker_bytes = spaced(s->tile_bytes + s->m_bytes + taps_bytes + (s->whole_parts ? s->v_bytes + s->d_bytes : 0));
+    s->worker_bytes = spaced(s->tile_bytes + s->m_bytes + s->taps_bytes + s->v_bytes + (size_t)(s->points * s->d_pitch) * sizeof(real));
     s->sums = (real *)scratch;
-    size_t bytes = aligned((size_t)((s->whole_parts ? WAVE + 1 : s->one_part ? 0 : 1) * s->sum_reals) * sizeof(real));
-    if (!s->whole_parts) {
-        s->v = (real *)(scratch + bytes), bytes += s->v_bytes;
-        s->d = (real *)(scratch + bytes), bytes += s->d_bytes;
-    }
-    s->worker = scratch + bytes;
-    return bytes + (size_t)workers * s->worker_bytes;
-}
-
-enum { STRIP = 16 }; /* tiles that a block transforms */
-
-static void transform_input(void *context, long block, int worker)
-{
-    const struct plan *s = context;
-    const long first = block * STRIP, count = min_long(STRIP, s->count - first), channels = min_long(s->channels, s->p->c - s->c0);
-    FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, s->c0, channels, s->worker + (size_t)worker * s->worker_bytes,
-                        s->v + first * s->v_row, s->v_row, s->v_pitch);
-}
-
-/* Of tiles from `first` on; d: where the first of them goes. */
-static void transform_panels(const struct plan *s, long first, long count, char *scratch, real *d)
-{
-    for (long panel = 0; panel * TILE_WIDTH < s->filters && s->k0 + panel * TILE_WIDTH < s->p->k; panel++) {
-        const long k = s->k0 + panel * TILE_WIDTH, width = width_of(s, k / TILE_WIDTH), filters = min_long(width, s->p->k - k);
-        FN(transform_tiles)(&s->out, s->dy, s->first + first, count, 0, k, filters, scratch, d + panel * s->d_panel + first * width, width,
-                            s->d_pitch);
-    }
-}
-
-static void transform_gradient(void *context, long block, int worker)
-{
-    const struct plan *s = context;
-    const long first = block * STRIP;
-    transform_panels(s, first, min_long(STRIP, s->count - first), s->worker + (size_t)worker * s->worker_bytes, s->d);
+    s->worker = scratch + (s->series.parts > 1 ? aligned((size_t)(s->series.count * s->jobs * s->sum_reals) * sizeof(real)) : 0);
+    return (size_t)(s->worker - scratch) + (size_t)workers * s->worker_bytes;
 }
 
 /* A' M A of one channel and vector of filters, to its nine taps, or added to them. */
@@ -192,148 +186,114 @@ static void inverse(const struct plan *s, const real *m, long reals, real *sums,
             tap_vector(4, m + i, s->m_pitch, sums + i, tap_pitch, add);
 }
 
-static void compute_item(void *context, long item, int worker)
+/* One job's share of dw. */
+static real *dw_of(const struct plan *s, long job)
 {
-    const struct plan *s = context;
-    const long across = divide_up(s->cut.tiles, s->item_tiles), begin_panel = s->k0 / TILE_WIDTH;
-    const long first_panel = item / across * s->item_panels, last_panel = min_long(s->block_panels, first_panel + s->item_panels);
-    const long first = item % across * s->item_tiles, last = min_long(s->cut.tiles, first + s->item_tiles);
-    const long begin = cut_begin(s->cut, first), rows = cut_begin(s->cut, last) - begin, zero = 0;
-    real *m = (real *)(s->worker + (size_t)worker * s->worker_bytes + s->tile_bytes);
-    struct tile t = {.parts = 1, .depth = s->count, .offset = &zero, .step = s->v_row, .join = OVERWRITE};
+    const long group = job / s->p->window[0], plane = job % s->p->window[0];
+    return s->dw + group * s->one.k * s->p->w[0] + plane * s->p->w[2];
+}
+
+/* What a task works on. */
+struct block {
+    long job, panel, panels, channel, channels; /* from which on, and how many */
+    const real *x, *dy;
+    struct tiles in, out;
+    struct cut cut;
+    char *scratch;                              /* of transforms */
+    real *m, *taps, *v, *d;
+};
+
+/* Adds tiles [first, first + count) to M, or writes it. */
+static void add_tiles(const struct plan *s, const struct block *b, long first, long count, int join)
+{
+    const long zero = 0;
+    FN(transform_tiles)(&b->in, b->x, first, count, 0, b->channel, b->channels, b->scratch, b->v, s->v_row, s->v_pitch);
+    for (long panel = 0; panel < b->panels; panel++) {
+        const long width = width_of(s, b->panel + panel), k = (b->panel + panel) * TILE_WIDTH;
+        FN(transform_tiles)(&b->out, b->dy, first, count, 0, k, min_long(width, s->one.k - k), b->scratch, b->d + panel * s->d_panel, width, s->d_pitch);
+    }
+    struct tile t = {.parts = 1, .depth = count, .offset = &zero, .step = s->v_row, .join = join};
     for (long point = 0; point < s->points; point++)
-        for (long panel = first_panel; panel < last_panel; panel++) {
-            real *to = m + point * s->m_pitch + (panel - first_panel) * rows * TILE_WIDTH;
-            t.valid = width_of(s, begin_panel + panel);
-            t.b = s->d + point * s->d_pitch + panel * s->d_panel;
-            for (long i = first; i < last; i++) {
-                const long row = cut_begin(s->cut, i), height = cut_height(s->cut, i);
-                t.a[0] = s->v + point * s->v_pitch + row;
+        for (long panel = 0; panel < b->panels; panel++) {
+            real *to = b->m + point * s->m_pitch + panel * TILE_WIDTH * b->channels;
+            t.valid = width_of(s, b->panel + panel);
+            t.b = b->d + point * s->d_pitch + panel * s->d_panel;
+            for (long i = 0; i < b->cut.tiles; i++) {
+                const long row = cut_begin(b->cut, i), height = cut_height(b->cut, i);
+                t.a[0] = b->v + point * s->v_pitch + row;
                 for (long r = 0; r < height; r++)
-                    t.c[r] = to + (row - begin + r) * t.valid;
+                    t.c[r] = to + (row + r) * t.valid;
                 FN(tile_columns)(height, (int)(t.valid / LANES))(&t);
             }
         }
-    for (long panel = first_panel; panel < last_panel; panel++) {
-        const long width = width_of(s, begin_panel + panel), c = s->c0 + begin;
-        const real *from = m + (panel - first_panel) * rows * TILE_WIDTH;
-        if (s->one_part) {
-            real *taps = (real *)(s->worker + (size_t)worker * s->worker_bytes + s->tile_bytes + s->m_bytes);
-            inverse(s, from, rows * width, taps, rows * width, 0);
-            FN(unpack_weights)(s->p, 0, begin_panel + panel, c, rows, taps, 1, s->dw);
-        } else
-            inverse(s, from, rows * width, s->sums + (begin_panel + panel) * s->taps * s->p->c * TILE_WIDTH + c * width, s->p->c * width, s->first > 0);
+}
+
+/* M to the sums of its taps, or to dw where no other part follows. */
+static void finish_part(const struct plan *s, const struct block *b, long series, int add)
+{
+    for (long panel = 0; panel < b->panels; panel++) {
+        const long number = b->panel + panel, width = width_of(s, number), c = s->one.c;
+        const real *m = b->m + panel * TILE_WIDTH * b->channels;
+        if (s->series.parts == 1) {
+            inverse(s, m, b->channels * width, b->taps, b->channels * width, 0);
+            FN(unpack_weights)(&s->one, 0, number, b->channel, b->channels, b->taps, 1, dw_of(s, b->job));
+        } else {
+            real *sums = s->sums + (series * s->jobs + b->job) * s->sum_reals + number * s->taps * c * TILE_WIDTH;
+            inverse(s, m, b->channels * width, sums + b->channel * width, c * width, add);
+        }
     }
 }
 
-/* A part by itself: its sums go to its own place. */
-static void whole_part(void *context, long block, int worker)
+static void run_task(void *context, long task, int worker)
 {
     const struct plan *s = context;
-    char *mine = s->worker + (size_t)worker * s->worker_bytes;
-    real *v = (real *)(mine + s->tile_bytes), *d = (real *)((char *)v + s->v_bytes), *m = (real *)((char *)d + s->d_bytes);
-    const long begin = block * PART, end = min_long(begin + PART, s->count), channels = s->p->c, zero = 0;
-    const struct cut cut = cut_rows(channels);
-    for (long first = begin; first < end; first += s->tiles) {
-        const long count = min_long(s->tiles, end - first);
-        FN(transform_tiles)(&s->in, s->x, s->first + first, count, 0, 0, channels, mine, v, s->v_row, s->v_pitch);
-        for (long panel = 0; panel < s->panels; panel++) {
-            const long width = width_of(s, panel), k = panel * TILE_WIDTH;
-            FN(transform_tiles)(&s->out, s->dy, s->first + first, count, 0, k, min_long(width, s->p->k - k), mine, d + panel * s->d_panel, width, s->d_pitch);
-        }
-        struct tile t = {.parts = 1, .depth = count, .offset = &zero, .step = s->v_row, .join = first > begin ? CONTINUE : OVERWRITE};
-        for (long point = 0; point < s->points; point++)
-            for (long panel = 0; panel < s->panels; panel++) {
-                t.valid = width_of(s, panel);
-                t.b = d + point * s->d_pitch + panel * s->d_panel;
-                for (long i = 0; i < cut.tiles; i++) {
-                    const long row = cut_begin(cut, i), height = cut_height(cut, i);
-                    t.a[0] = v + point * s->v_pitch + row;
-                    for (long r = 0; r < height; r++)
-                        t.c[r] = m + point * s->m_pitch + panel * TILE_WIDTH * channels + (row + r) * t.valid;
-                    FN(tile_columns)(height, (int)(t.valid / LANES))(&t);
-                }
-            }
+    const long blocks = s->filter_blocks * s->channel_blocks, block = task % blocks, series = task / blocks % s->series.count;
+    struct block b = {.job = task / blocks / s->series.count, .panel = block / s->channel_blocks * s->block_panels, .channel = block % s->channel_blocks * s->block_channels};
+    b.panels = min_long(s->block_panels, s->panels - b.panel), b.channels = min_long(s->block_channels, s->one.c - b.channel);
+    b.cut = cut_rows(b.channels);
+    const long group = b.job / s->p->window[0];
+    const struct cnn_conv one = one_plane(s->p, b.job % s->p->window[0]);
+    b.in = tiles_of_input(s, &one), b.out = tiles_of_gradient(s);
+    b.x = s->x + group * one.c * s->p->x[1], b.dy = s->dy + group * one.k * s->p->y[1];
+    b.scratch = s->worker + (size_t)worker * s->worker_bytes;
+    b.m = (real *)(b.scratch + s->tile_bytes), b.taps = (real *)((char *)b.m + s->m_bytes);
+    b.v = (real *)((char *)b.taps + s->taps_bytes), b.d = (real *)((char *)b.v + s->v_bytes);
+    const long begin = series_begin(s->series, series), end = min_long(series_end(s->series, series), begin + s->turn + WAVE);
+    for (long part = begin + s->turn; part < end; part++) {
+        const long first = part * s->part, last = min_long(s->count, first + s->part);
+        for (long i = first; i < last; i += s->tiles)
+            add_tiles(s, &b, i, min_long(s->tiles, last - i), i > first ? CONTINUE : OVERWRITE);
+        finish_part(s, &b, series, part > begin);
     }
-    for (long panel = 0; panel < s->panels; panel++)
-        inverse(s, m + panel * TILE_WIDTH * channels, channels * width_of(s, panel), s->sums + (1 + block) * s->sum_reals + panel * s->taps * channels * TILE_WIDTH,
-                channels * width_of(s, panel), 0);
 }
 
-/* Adds the sums of `parts` parts, in order, to those of the parts before. */
-static void join_parts(const struct plan *s, long parts)
-{
-    for (long part = 1; part <= parts; part++)
-        for (long i = 0; i < s->sum_reals; i += LANES) {
-            vec v = vec_load(s->sums + part * s->sum_reals + i);
-            if (s->first > 0 || part > 1)
-                v = vec_load(s->sums + i) + v;
-            vec_store(s->sums + i, v);
-        }
-}
-
-static void store_panel(void *context, long panel, int worker)
+/* The sums of a panel over all series, to dw. */
+static void store_panel(void *context, long number, int worker)
 {
     (void)worker;
     const struct plan *s = context;
-    FN(unpack_weights)(s->p, 0, panel, 0, s->p->c, s->sums + panel * s->taps * s->p->c * TILE_WIDTH, 1, s->dw);
-}
-
-/* The convolution of a group by plane `d` of the window alone. */
-static struct cnn_conv one_plane(const struct cnn_conv *p, long d)
-{
-    struct cnn_conv one = *p;
-    one.c /= p->groups, one.k /= p->groups, one.groups = 1;
-    one.window[0] = 1, one.before[0] -= d * p->dilation[0];
-    return one;
+    const long job = number / s->panels, panel = number % s->panels, reals = s->taps * s->one.c * TILE_WIDTH, place = job * s->sum_reals + panel * reals;
+    if (s->series.parts)
+        join_series(s->series, s->sums + place, s->jobs * s->sum_reals, 0, s->taps * s->one.c * width_of(s, panel));
+    FN(unpack_weights)(&s->one, 0, panel, 0, s->one.c, s->series.parts ? s->sums + place : NULL, 1, dw_of(s, job));
 }
 
 size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers)
 {
     struct plan s;
-    const struct cnn_conv one = one_plane(p, 0);
-    return make_plan(&s, &one, m, workers, cnn_no_scratch);
-}
-
-static void run_plane(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, struct cnn_run *run)
-{
-    struct plan s;
-    make_plan(&s, p, m, run->workers, run->scratch);
-    s.x = x, s.dy = dy, s.dw = dw;
-    const double vector_work = (double)s.points / LANES; /* nanoseconds a tile and channel */
-    for (s.first = 0; s.whole_parts && s.first < s.in.count && !run->stopped; s.first += WAVE * PART) {
-        s.count = min_long(WAVE * PART, s.in.count - s.first);
-        const long parts = divide_up(s.count, PART);
-        cnn_parallel_for(run, parts, (double)(s.points * s.count * p->c) * (double)s.filters / 25, whole_part, &s);
-        join_parts(&s, parts);
-    }
-    for (s.first = 0; !s.whole_parts && s.first < s.in.count && !run->stopped; s.first += PART) {
-        s.count = min_long(PART, s.in.count - s.first);
-        const long strips = divide_up(s.count, STRIP);
-        for (s.k0 = 0; s.k0 < p->k; s.k0 += s.filters) {
-            const long filters = min_long(s.filters, p->k - s.k0), panels = divide_up(filters, TILE_WIDTH);
-            cnn_parallel_for(run, strips, vector_work * (double)(s.count * filters), transform_gradient, &s);
-            for (s.c0 = 0; s.c0 < p->c; s.c0 += s.channels) {
-                const long channels = min_long(s.channels, p->c - s.c0);
-                s.cut = cut_rows(channels);
-                cnn_parallel_for(run, strips, vector_work * (double)(s.count * channels), transform_input, &s);
-                s.block_panels = panels;
-                cnn_parallel_for(run, divide_up(panels, s.item_panels) * divide_up(s.cut.tiles, s.item_tiles),
-                                 (double)(s.points * s.count * channels) * (double)(panels * TILE_WIDTH) / 25, compute_item, &s);
-            }
-        }
-    }
-    if (!s.one_part)
-        cnn_parallel_for(run, s.panels, (double)(p->k * p->c * s.taps), store_panel, &s);
+    return make_plan(&s, p, m, workers, cnn_no_scratch);
 }
 
 void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
 {
-    for (long g = 0; g < p->groups; g++)
-        for (long d = 0; d < p->window[0] && !run->stopped; d++) {
-            const struct cnn_conv one = one_plane(p, d);
-            run_plane(&one, m, x + g * one.c * p->x[1], dy + g * one.k * p->y[1], dw + g * one.k * p->w[0] + d * p->w[2], run);
-        }
+    struct plan s;
+    make_plan(&s, p, m, run->workers, run->scratch);
+    s.x = x, s.dy = dy, s.dw = dw;
+    const double work = (double)(s.points * s.count * s.one.c) * (double)(s.jobs * s.panels * TILE_WIDTH) / 25;
+    for (s.turn = 0; s.turn < s.series.length && s.series.parts && !run->stopped; s.turn += WAVE)
+        cnn_parallel_for(run, s.jobs * s.series.count * s.filter_blocks * s.channel_blocks, work, run_task, &s);
+    if (s.series.parts != 1)
+        cnn_parallel_for(run, s.jobs * s.panels, (double)(s.series.count * s.jobs * s.sum_reals) / 2, store_panel, &s);
     if (db)
         FN(conv_bias)(p, dy, db, run);
 }
