@@ -36,6 +36,13 @@ ALWAYS_INLINE struct coming begin_coming(const struct windows *w, const struct b
     return c;
 }
 
+/* Whether the lines follow each other in memory. */
+ALWAYS_INLINE int is_stream(const struct coming *c)
+{
+    const int rows = c->size[0] <= 1 && (c->size[1] <= 1 || c->next[1] == c->count * c->apart) && (c->size[2] <= 1 || c->next[2] == max_long(1, c->size[1]) * c->count * c->apart);
+    return !c->lines || (rows && c->apart == c->along * LINE);
+}
+
 /* Asks for all lines up to number `to`. */
 ALWAYS_INLINE void fetch_coming(struct coming *c, long to)
 {

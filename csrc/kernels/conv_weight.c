@@ -24,11 +24,14 @@
 #include "tile.h"
 #include "winograd.h"
 
-/* Output pixels of a part, fewest and most, and bytes of its copies; panels of x that are copied together;
- * slices of a part's rows that may be copied by different threads; bytes from pixel to pixel of a sum up to which they may stay whole:
- * farther apart they share sets of the first cache; tiles of a block of a series; its parts
- * between two looks for an interruption; sums that are joined at once. */
-enum { FEWEST = 512, MOST = 2048, COPIES = 2 << 20, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512, BLOCK = 64, WAVE = 8, JOINED = 4096 };
+/* Output pixels of a part, fewest and most, and bytes of its copies; panels of x that are copied together; slices of a part's rows that may
+ * be copied by different threads; bytes from pixel to pixel of a sum up to which they may stay whole: farther apart they share sets of the
+ * first cache. */
+enum { FEWEST = 512, MOST = 2048, COPIES = 2 << 20, TOGETHER = 16, SLICES = 8, NEIGHBOURS = 512 };
+
+/* Bytes of the sums of all series; tiles of a part that are too few to be shared; tiles of a block of a series; its parts between two looks for an
+ * interruption; sums that are joined at once. */
+enum { SUMS = 8 << 20, FEW = 64, BLOCK = 64, WAVE = 8, JOINED = 4096 };
 
 /* The part at work and the copies that belong to it. */
 struct part {
@@ -111,13 +114,6 @@ static long part_cells(const struct plan *s)
     return max_long(FEWEST, min_long(MOST, COPIES / pixel));
 }
 
-/* Whether the series keep the threads at work. */
-static int enough_series(const struct plan *s, int workers)
-{
-    const long turns = divide_up(s->series.count, workers) * s->series.length;
-    return s->series.count > 1 && (s->units < 64 || s->boxes.total * 8 >= workers * turns * 7);
-}
-
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     *s = (struct plan){.p = p, .in = FN(conv_windows)(p)};
@@ -144,8 +140,8 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
 
     s->sum_reals = p->groups * s->panels * s->taps * s->rows * TILE_WIDTH;
     s->bias_reals = p->groups * s->panels * TILE_WIDTH;
-    s->series = cut_series(s->boxes.total, s->sum_reals);
-    s->apart = enough_series(s, workers);
+    s->series = cut_series(s->boxes.total, s->sum_reals, SUMS);
+    s->apart = enough_series(s->series, workers) || (s->series.count > 1 && s->units < FEW);
     s->near = max_long(16, (long)(cnn_machine()->l1 / 2 / (TILE_WIDTH * sizeof(real))));
     if (s->apart)
         s->block_units = min_long(s->units, BLOCK);
@@ -346,10 +342,10 @@ static void find_runs(const struct plan *s, struct part *part)
 static void begin_part(const struct plan *s, struct part *part, long number)
 {
     part->box = FN(box_at)(&s->in, &s->boxes, number);
-    const long series = number / s->series.length;
+    const long series = series_of(s->series, number);
     part->sums = s->sums + series * s->sum_reals;
     part->bias_sums = s->bias_sums + series * s->bias_reals;
-    part->add = number % s->series.length > 0;
+    part->add = number > series_begin(s->series, series);
     find_runs(s, part);
 }
 

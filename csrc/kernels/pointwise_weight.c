@@ -7,16 +7,18 @@
  * would cost as much as the sums: dy is read where it lies, k along the rows of a tile, and only the channels of x that a thread works on
  * are copied, some pixels at a time, while the next ones are fetched. A tile stores into dw itself. Rows of dy come in groups that stay in the second
  * cache while all of the copy passes.
- * Pixels come in boxes of at most 512, cut by the shape alone; each is summed from zero, and the boxes' sums are added in order. */
+ * Pixels come in boxes of at most 512, cut by the shape alone; each is summed from zero; series.h says how boxes are added. A thread takes whole
+ * series where there are enough of them: both sides are one stream of memory each then, fetched while tiles are computed. */
 #include "pointwise_weight.h"
 
 #include "../base/machine.h"
 #include "coming.h"
 #include "conv_bias.h"
+#include "series.h"
 #include "tile.h"
 #include "transpose.h"
 
-enum { CELLS = 512 };
+enum { CELLS = 512, SUMS = 1 << 20 }; /* pixels of a box; bytes of the sums of all series */
 
 struct plan {
     const struct cnn_conv *p;
@@ -24,6 +26,9 @@ struct plan {
     real *dw;
     struct windows in, out;      /* both cell by cell: the stride of x is in its array's strides */
     struct boxes boxes;
+    struct series series;
+    int apart;                   /* threads take whole series */
+    real *sums;                  /* sums[series][filter][channel], where there are several */
     long cells;                  /* of the largest box */
     long panels, together, slices; /* of channels: all, those of a block, and blocks along them */
     struct cut cut;              /* of filters */
@@ -68,14 +73,17 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     /* A block's copy of x takes a half of the second cache; there are at least as many blocks as threads. */
     const long most = max_long(1, (long)(cnn_machine()->l2 / 2 / ((size_t)(s->cells * TILE_WIDTH) * sizeof(real))));
     long rows = 1, best = 0;
-    for (long r = 1; r <= min_long(workers, s->cut.tiles); r++) { /* every block along panels reads all of dy, every one along rows all of x */
-        const long cost = divide_up(workers, r) * p->k + r * p->c;
+    s->series = cut_series(s->boxes.total, p->k * p->c, SUMS);
+    s->apart = enough_series(s->series, workers);
+    const int sharing = s->apart ? 1 : workers; /* threads that share a series */
+    for (long r = 1; r <= min_long(sharing, s->cut.tiles); r++) { /* every block along panels reads all of dy, every one along rows all of x */
+        const long cost = divide_up(sharing, r) * p->k + r * p->c;
         if (!best || cost < best)
             best = cost, rows = r;
     }
     s->tiles = divide_up(s->cut.tiles, rows);
     s->row_slices = divide_up(s->cut.tiles, s->tiles);
-    s->together = max_long(1, min_long(most, s->panels / divide_up(workers, rows)));
+    s->together = max_long(1, min_long(most, s->panels / divide_up(sharing, rows)));
     s->slices = divide_up(s->panels, s->together);
     const long channels = min_long(p->c, s->together * TILE_WIDTH), filters = min_long(p->k, s->tiles * (s->cut.height + 1));
     s->near = max_long(1, min_long(s->tiles, (long)(cnn_machine()->l2 / 4 / ((size_t)((s->cut.height + 1) * s->cells) * sizeof(real)))));
@@ -84,8 +92,9 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->turned_pitch = round_up(s->cells, LINE) + LINE;
     s->dy_bytes = s->kind == TURNED ? aligned((size_t)(s->near * (s->cut.height + 1) * s->turned_pitch) * sizeof(real)) : 0;
     s->worker_bytes = spaced(s->x_bytes + s->dy_bytes + (size_t)s->cells * sizeof(long));
-    s->worker = scratch;
-    return s->worker_bytes * (size_t)workers;
+    s->sums = (real *)scratch;
+    s->worker = scratch + (s->series.count > 1 ? aligned((size_t)(s->series.count * p->k * p->c) * sizeof(real)) : 0);
+    return (size_t)(s->worker - scratch) + s->worker_bytes * (size_t)workers;
 }
 
 /* Where the cells of a box lie; neighbouring ones that are evenly spaced by `step` form runs. Returns their number. */
@@ -141,12 +150,22 @@ static void turn(const real *from, long cells, long step, long filters, long apa
         }
 }
 
-static void compute_block(void *context, long block, int worker)
+/* What a tile fetches of two streams that come next: first all of x, then all of dy. */
+static void share_stream(struct tile *t, long call, long calls, const struct coming *x, const struct coming *dy)
 {
-    const struct plan *s = context;
+    const long lines = x->lines + dy->lines, at = lines * call / calls, count = divide_up(lines, calls);
+    const real *begin = at < x->lines ? x->at + at * LINE : dy->at + (at - x->lines) * LINE;
+    t->next = (const char *)begin;
+    t->next_step = divide_up(count * (long)sizeof(real) * LINE, t->parts * t->depth);
+}
+
+static void compute_series(const struct plan *s, long series, long block, int worker)
+{
     const struct cnn_conv *p = s->p;
     const long first = block % s->slices * s->together, last = min_long(s->panels, first + s->together);
     const long first_tile = block / s->slices * s->tiles, last_tile = min_long(s->cut.tiles, first_tile + s->tiles);
+    real *sums = s->series.count > 1 ? s->sums + series * p->k * p->c : s->dw;
+    const long sums_row = s->series.count > 1 ? p->c : p->w[0], begin = series_begin(s->series, series), end = series_end(s->series, series);
     if (first >= last || first_tile >= last_tile)
         return;
     const long k0 = cut_begin(s->cut, first_tile), filters = cut_begin(s->cut, last_tile) - k0;
@@ -155,16 +174,19 @@ static void compute_block(void *context, long block, int worker)
     real *x = (real *)mine, *dy = (real *)(mine + s->x_bytes);
     long *offset = (long *)(mine + s->x_bytes + s->dy_bytes);
 
-    for (long number = 0; number < s->boxes.total; number++) {
+    for (long number = begin; number < end; number++) {
         const struct box box = FN(box_at)(&s->in, &s->boxes, number), next = FN(box_at)(&s->in, &s->boxes, min_long(number + 1, s->boxes.total - 1));
         copy_panels(s, &box, first, last - first, x);
-        struct tile t = {.offset = offset, .step = s->out.stride[4], .join = number ? ADD : OVERWRITE};
+        struct tile t = {.offset = offset, .step = s->out.stride[4], .join = number > begin ? ADD : OVERWRITE};
         t.parts = find_runs(&s->out, &box, offset, &t.depth);
         const long runs = t.parts, run_depth = t.depth;
         struct coming x_next = begin_coming(&s->in, &next, s->x + c0 * s->in.stride[1], channels);
         struct coming dy_next = begin_coming(&s->out, &next, s->dy + k0 * s->out.stride[1], filters);
-        if (number + 1 == s->boxes.total)
+        if (number + 1 == end)
             x_next.lines = dy_next.lines = 0;
+        if (!s->fetch_dy)
+            dy_next.lines = 0;
+        const int streams = s->kind == COLUMNS && is_stream(&x_next) && is_stream(&dy_next);
         long call = 0;
         for (long low = first_tile; low < last_tile; low += s->near) {
             const long high = min_long(last_tile, low + s->near), k_low = cut_begin(s->cut, low);
@@ -181,20 +203,45 @@ static void compute_block(void *context, long block, int worker)
                 t.b = x + (panel - first) * s->cells * TILE_WIDTH;
                 t.valid = min_long(width, p->c - c);
                 for (long tile = low; tile < high; tile++, call++) {
-                    fetch_coming(&x_next, x_next.lines * (call + 1) / calls);
-                    if (s->fetch_dy)
+                    if (streams)
+                        share_stream(&t, call, calls, &x_next, &dy_next);
+                    else {
+                        fetch_coming(&x_next, x_next.lines * (call + 1) / calls);
                         fetch_coming(&dy_next, dy_next.lines * (call + 1) / calls);
+                    }
                     const long k = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
                     for (long i = 0; i < height; i++) {
                         t.a[i] = from + (k - k_low + i) * apart;
-                        t.c[i] = s->dw + (k + i) * p->w[0] + c;
+                        t.c[i] = sums + (k + i) * sums_row + c;
                     }
                     t.ahead = height * apart;
-                    (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
+                    if (streams && width == TILE_WIDTH)
+                        FN(tile_fetching)(height)(&t);
+                    else
+                        (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
                 }
             }
         }
     }
+}
+
+/* A block of a series, or of all of them. */
+static void compute_block(void *context, long block, int worker)
+{
+    const struct plan *s = context;
+    const long blocks = s->slices * s->row_slices;
+    for (long series = s->apart ? block / blocks : 0; series < (s->apart ? block / blocks + 1 : s->series.count); series++)
+        compute_series(s, series, block % blocks, worker);
+}
+
+/* Adds a filter's sums of all series. */
+static void join_filter(void *context, long k, int worker)
+{
+    (void)worker;
+    const struct plan *s = context;
+    const long c = s->p->c;
+    join_series(s->series, s->sums + k * c, s->p->k * c, 0, c);
+    memcpy(s->dw + k * s->p->w[0], s->sums + k * c, (size_t)c * sizeof(real));
 }
 
 size_t FN(pointwise_weight_scratch)(const struct cnn_conv *p, int workers)
@@ -209,7 +256,9 @@ void FN(pointwise_weight)(const struct cnn_conv *p, const real *x, const real *d
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.dy = dy, s.dw = dw;
     const double work = (double)(p->n * p->out[0] * p->out[1] * p->out[2]) * (double)p->k * (double)p->c / 30;
-    cnn_parallel_for(run, s.slices * s.row_slices, work, compute_block, &s);
+    cnn_parallel_for(run, (s.apart ? s.series.count : 1) * s.slices * s.row_slices, work, compute_block, &s);
+    if (s.series.count > 1)
+        cnn_parallel_for(run, p->k, (double)(s.series.count * p->k * p->c) / 4, join_filter, &s);
     if (db)
         FN(conv_bias)(p, dy, db, run);
 }

@@ -63,8 +63,10 @@ ALWAYS_INLINE void even_steps(const char **base, long stride, const real *b, con
     }
 }
 
+enum kind { ROWS, COLUMNS, FETCHING };
+
 /* rows and vectors are constants at every call, so the accumulators live in registers and the loops over them vanish. */
-ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const int by_columns)
+ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const enum kind kind)
 {
     const long width = vectors * LANES;
     vec sum[TILE_ROWS][TILE_VECTORS];
@@ -74,7 +76,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
         UNROLL for (int v = 0; v < vectors; v++)
             sum[i][v] = (vec){0};
     const long depth = t->depth, step = t->step;
-    const long stride = !by_columns && rows > EVEN ? even_stride(t, rows) : 0;
+    const long stride = kind == ROWS && rows > EVEN ? even_stride(t, rows) : 0;
     /* The lines of C are fetched before they are stored: one row with every line of A if there are enough, lest A and B wait for all of them. */
     const int one_by_one = rows > EVEN && stride && t->parts * (depth / LINE) >= rows;
     if (t->join == CONTINUE)
@@ -85,12 +87,15 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                 __builtin_prefetch(t->c[i] + v * LANES, 1);
 
     const real *b = t->b;
+    const char *next = t->next;
     long fetched = one_by_one && t->join != CONTINUE ? 0 : rows;
     for (long p = 0; p < t->parts; p++) {
         const long offset = t->offset[p];
-        if (by_columns) {
+        if (kind != ROWS) {
             const real *column = t->a[0] + offset;
-            for (long k = 0; k < depth; k++, column += step, b += width) {
+            for (long k = 0; k < depth; k++, column += step, b += width, next += kind == FETCHING ? t->next_step : 0) {
+                if (kind == FETCHING)
+                    __builtin_prefetch(next, 0, 2);
                 vec bv[TILE_VECTORS];
                 load_term(b, vectors, bv);
                 UNROLL for (long i = 0; i < rows; i++) {
@@ -180,12 +185,14 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
 }
 
 #define TILE(rows)                                                                              \
-    static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, 0); }             \
-    static void rows_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, 0); }             \
-    static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, 1); }          \
-    static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, 1); }
+    static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, ROWS); }             \
+    static void rows_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, ROWS); }             \
+    static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }          \
+    static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, COLUMNS); }    \
+    static void fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, FETCHING); }
 #define ROWS_OF(rows) {rows_##rows##x1, rows_##rows##x2}
 #define COLUMNS_OF(rows) {columns_##rows##x1, columns_##rows##x2}
+#define FETCHING_OF(rows) fetching_##rows
 
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 #if CNN_VECTOR_BYTES == 64 || defined(__aarch64__)
@@ -207,4 +214,10 @@ tile_function *FN(tile_columns)(long rows, int vectors)
     static tile_function *const table[TILE_ROWS][TILE_VECTORS] = {
         COLUMNS_OF(1), COLUMNS_OF(2), COLUMNS_OF(3), COLUMNS_OF(4), COLUMNS_OF(5), COLUMNS_OF(6), TALLER(COLUMNS_OF)};
     return table[rows - 1][vectors - 1];
+}
+
+tile_function *FN(tile_fetching)(long rows)
+{
+    static tile_function *const table[TILE_ROWS] = {FETCHING_OF(1), FETCHING_OF(2), FETCHING_OF(3), FETCHING_OF(4), FETCHING_OF(5), FETCHING_OF(6), TALLER(FETCHING_OF)};
+    return table[rows - 1];
 }

@@ -15,8 +15,8 @@
 #include "winograd.h"
 #include "winograd_tiles.h"
 
-/* Tiles of a part; parts of a series between two looks for an interruption. */
-enum { PART = 256, WAVE = 32 };
+/* Tiles of a part; bytes of the sums of all series; parts of one between two looks for an interruption. */
+enum { PART = 256, SUMS = 8 << 20, WAVE = 32 };
 
 struct plan {
     const struct cnn_conv *p;
@@ -112,7 +112,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     s->part = divide_up(s->count, max_long(1, even(divide_up(s->count, PART))));
     s->panels = divide_up(s->one.k, TILE_WIDTH);
     s->sum_reals = s->panels * s->taps * s->one.c * TILE_WIDTH;
-    s->series = cut_series(s->count > 0 ? divide_up(s->count, s->part) : 0, s->jobs * s->sum_reals);
+    s->series = cut_series(s->count > 0 ? divide_up(s->count, s->part) : 0, s->jobs * s->sum_reals, SUMS);
     cut_blocks(s, (long)(l2 * 2 / 5) / s->points, workers);
     const long filters = s->block_panels * TILE_WIDTH, channels = s->block_channels;
     s->m_pitch = point_pitch(channels * filters);
