@@ -31,6 +31,10 @@ LARGE = {
     "winograd, groups": ((2, 96, 30, 30), (64, 48, 3, 3), {"padding": 1, "groups": 2}),
     "winograd, one row": ((2, 48, 9, 200), (40, 48, 1, 3), {"padding": (0, 1)}),
     "winograd, small tiles": ((1, 33, 7, 7), (35, 33, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "strided, few series of parts": ((9, 16, 61, 61), (24, 16, 3, 3), {"stride": 2}),
+    "strided, long series of parts": ((60, 48, 48, 48), (33, 48, 3, 3), {"stride": 2, "padding": 1}),
+    "pointwise, series": ((40, 27, 30, 30), (40, 27, 1, 1), {}),
+    "winograd, long series": ((20, 16, 60, 60), (17, 16, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "depthwise": ((4, 70, 40, 40), (70, 1, 3, 3), {"padding": 1, "groups": 70}),
 }
 
