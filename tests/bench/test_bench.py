@@ -158,3 +158,32 @@ def test_bad_names():
         report.run("convs")
     with pytest.raises(ValueError, match="bench: peer 'tensorflow' is not known"):
         report.run("conv", ("tensorflow",))
+
+
+def test_a_peer_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"bench: needs openvino; install it with: pip install 'cnnpy\[bench\]'"):
+        report.run("conv", ("openvino",))
+
+
+@pytest.mark.skipif(not TORCH, reason="needs the bench extra")
+def test_large_peers_have_as_many_parameters_as_their_papers():
+    """VGG16 and AlexNet of one column, counted without memory for them."""
+    import torch
+
+    with torch.device("meta"):
+        for make, count in ((networks._torch_vgg, 138_357_544), (networks._torch_alexnet, 61_100_840)):
+            assert sum(p.numel() for p in make(torch.nn).parameters()) == count
+
+
+@pytest.mark.skipif(not TORCH, reason="needs the bench extra")
+def test_padding_modes_of_the_peer():
+    """A mirrored border is padded before a convolution without padding."""
+    import torch
+
+    row = next(r for r in families.ROWS if "reflect" in r[0] and r[1] == "conv2d")
+    small = (row[0], row[1], (1, 64, 9, 9), *row[3:])
+    x, w, _ = families._arrays(small)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    expected = torch.conv2d(torch.from_numpy(padded), torch.from_numpy(w))
+    np.testing.assert_allclose(families.make_torch(small, "forward", True)(), expected, rtol=0, atol=1e-4)

@@ -84,3 +84,8 @@ class Convolves(nn.Module):
 def test_the_chosen_algorithm_is_said():
     text = str(compiled_step(Convolves(), F.cross_entropy, np.ones((2, 8, 12, 12), np.float32), np.array([0, 1])))
     assert "winograd" in text and "2x8@12x12 -> 8@12x12 by 3x3" in text and "+ ReLU" in text
+
+
+def test_the_size_of_a_lookup(characters):
+    """3 x 7 characters of an alphabet of 11, 5 numbers each."""
+    assert "21 of 11x5" in str(characters)

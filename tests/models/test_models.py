@@ -109,6 +109,13 @@ def test_weights_from_a_file_and_another_head(tmp_path):
         models.resnet20(weights=tmp_path / "x.safetensors")
 
 
+def test_weights_of_a_network_for_photographs(tmp_path):
+    trained = models.resnet18(num_classes=2, rng=1)
+    io.save(trained.state_dict(), tmp_path / "w.safetensors")
+    same = models.resnet18(num_classes=2, weights=tmp_path / "w.safetensors", rng=2)
+    assert all(np.array_equal(a, b) for a, b in zip(trained.state_dict().values(), same.state_dict().values(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
