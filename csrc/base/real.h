@@ -133,6 +133,7 @@ ALWAYS_INLINE long round_up(long a, long b) { return divide_up(a, b) * b; }
 
 /* Room in scratch: whole cache lines. */
 ALWAYS_INLINE size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
 /* One worker's part of a scratch, with room behind it: the lines that the hardware fetches ahead of what one worker reads are not
  * those that the next one writes. */
 enum { BETWEEN_WORKERS = 1024 };

@@ -361,6 +361,7 @@ static void compute_block(void *context, long block, int worker)
     compute_units(s, &s->part, block * s->block_units, min_long(s->units, (block + 1) * s->block_units), worker);
 }
 
+/* What this wave computes of a series, on one thread. */
 static void series_wave(void *context, long series, int worker)
 {
     const struct plan *s = context;

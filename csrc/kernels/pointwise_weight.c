@@ -159,6 +159,7 @@ static void share_stream(struct tile *t, long call, long calls, const struct com
     t->next_step = divide_up(count * (long)sizeof(real) * LINE, t->parts * t->depth);
 }
 
+/* The sums of a series for a block of channels and filters. */
 static void compute_series(const struct plan *s, long series, long block, int worker)
 {
     const struct cnn_conv *p = s->p;

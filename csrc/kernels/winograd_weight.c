@@ -244,6 +244,7 @@ static void finish_part(const struct plan *s, const struct block *b, long series
     }
 }
 
+/* This wave of a series, for one block of one job. */
 static void run_task(void *context, long task, int worker)
 {
     const struct plan *s = context;
