@@ -24,11 +24,16 @@ static int read_options(const struct frame *f, PyObject *const *args, struct opt
     return 0;
 }
 
-/* What winograd_fits asks of both passes. */
+/* What winograd_fits asks. */
 static int knows_winograd(const struct cnn_conv *p)
 {
+    const long taps = p->window[2], step = p->stride[2];
+    if (!(step == 1 ? taps == 2 || taps == 3 : step == 2 && (taps == 3 || taps == 4)))
+        return 0;
+    if (!(p->window[1] == taps && p->stride[1] == step) && !(p->window[1] == 1 && p->stride[1] == 1))
+        return 0;
     for (int a = 1; a < 3; a++)
-        if ((p->window[a] != 3 && (a == 2 || p->window[a] != 1)) || p->stride[a] != 1 || p->dilation[a] > (p->padding_mode == CNN_ZEROS ? CNN_MOST_SPREAD : 1))
+        if (p->dilation[a] > (p->padding_mode == CNN_ZEROS && step == 1 ? CNN_MOST_SPREAD : 1))
             return 0;
     return (p->groups == 1 || p->groups < p->c) && (p->window[0] == 1 || (p->c / p->groups % CNN_WHOLE_CHANNELS == 0 && p->k / p->groups % CNN_WHOLE_CHANNELS == 0));
 }
@@ -85,9 +90,10 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
         p->out[a] = (in + before + after - extent) / s + 1;
     }
     if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
-        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 or 3 with a stride "
-                                    "of 1, a dilation of at most 8 (of 1 where padding is not zeros), fewer groups than channels, and multiples of "
-                                    "16 channels and filters a group where they have several planes");
+        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 or 2x2, or rows of "
+                                    "them, with a stride of 1, and of 3x3 or 4x4 with a stride of 2, a dilation of at most 8 (of 1 where padding is "
+                                    "not zeros or the stride is 2), fewer groups than channels, and multiples of 16 channels and filters a group "
+                                    "where they have several planes");
         return -1;
     }
     return 0;

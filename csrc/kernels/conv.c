@@ -46,7 +46,7 @@ static int is_depthwise(const struct product *q) { return FN(is_depthwise)(q->gr
 /* Whether tiles compute it, without a transform. */
 static int is_tiled(const struct product *q)
 {
-    return phases_of(q) > 1 || (!is_depthwise(q) && !FN(pointwise_planes)(q) && !FN(winograd_tile)(q));
+    return phases_of(q) > 1 || (!is_depthwise(q) && !FN(pointwise_planes)(q) && !FN(winograd_kind)(q));
 }
 
 static size_t scratch_of(const struct product *q, int workers)
@@ -55,7 +55,7 @@ static size_t scratch_of(const struct product *q, int workers)
         return FN(product_scratch)(q, workers);
     if (is_depthwise(q))
         return FN(depthwise_scratch)(q, workers);
-    return FN(pointwise_planes)(q) ? FN(pointwise_scratch)(q, workers) : FN(winograd_scratch)(q, FN(winograd_tile)(q), workers);
+    return FN(pointwise_planes)(q) ? FN(pointwise_scratch)(q, workers) : FN(winograd_scratch)(q, FN(winograd_kind)(q), workers);
 }
 
 static void run_product(const struct product *q, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
@@ -67,7 +67,7 @@ static void run_product(const struct product *q, const real *x, const real *w, c
     else if (FN(pointwise_planes)(q))
         FN(pointwise_run)(q, x, w, bias, y, run);
     else
-        FN(winograd_run)(q, FN(winograd_tile)(q), x, w, bias, y, run);
+        FN(winograd_run)(q, FN(winograd_kind)(q), x, w, bias, y, run);
 }
 
 size_t FN(conv_forward_scratch)(const void *problem, int workers)
@@ -103,17 +103,17 @@ static int by_product(const struct cnn_conv *p) { return !FN(few_rows)(p) && !de
 size_t FN(conv_pack_scratch)(const void *problem, int workers)
 {
     const struct product q = forward_product(problem);
-    const int m = FN(winograd_tile)(&q);
-    return m ? FN(winograd_scratch)(&q, m, workers) : 0;
+    const int kind = FN(winograd_kind)(&q);
+    return kind ? FN(winograd_scratch)(&q, kind, workers) : 0;
 }
 
 void FN(conv_pack)(const void *problem, void *const *array, struct cnn_run *run)
 {
     struct product q = forward_product(problem);
-    const int m = FN(winograd_tile)(&q);
+    const int kind = FN(winograd_kind)(&q);
     q.packed = 0;
-    if (m)
-        FN(winograd_pack)(&q, m, array[0], array[1], run);
+    if (kind)
+        FN(winograd_pack)(&q, kind, array[0], array[1], run);
     else
         FN(product_pack)(&q, array[0], array[1], run);
 }
@@ -123,8 +123,8 @@ struct cnn_conv_traits FN(conv_traits)(const struct cnn_conv *p)
     struct cnn_conv_traits traits = {0};
     if (by_product(p)) {
         const struct product q = forward_product(p);
-        const int m = FN(winograd_tile)(&q);
-        traits.packed_bytes = m ? FN(winograd_packed)(&q, m) : FN(product_packed)(&q);
+        const int kind = FN(winograd_kind)(&q);
+        traits.packed_bytes = kind ? FN(winograd_packed)(&q, kind) : FN(product_packed)(&q);
         traits.forward_accumulates = p->y[1] == 1;
     }
     traits.input_accumulates = !FN(few_rows)(p) && !depthwise(p) && !FN(few_channels)(p) && p->x[1] == 1;
@@ -165,7 +165,8 @@ static struct product phase_product(const struct cnn_conv *p, long index, long *
 static long cells_of(const struct product *q) { return q->in.images * q->in.out[0] * q->in.out[1] * q->in.out[2]; }
 static long taps_of(const struct product *q) { return q->in.taps[0] * q->in.taps[1] * q->in.taps[2]; }
 
-/* Makes the product of phase 0 one of all phases, which read x once, if they have as many cells and are computed by tiles. Its windows hold those of all. */
+/* Makes the product of phase 0 one of all phases, which read x once, if they have as many cells and not all of them go by Winograd's algorithm. Its windows
+ * hold those of all. */
 static int join_phases(const struct cnn_conv *p, struct product *q)
 {
     struct product joined = *q;
@@ -190,12 +191,17 @@ static int join_phases(const struct cnn_conv *p, struct product *q)
         joined.phases.count[a] = count, joined.phases.y[a] = p->x[2 + a];
         joined.in.before[a] = before, joined.in.taps[a] = taps;
     }
+    int tiled = 0;
     for (long i = 0; i < all_phases(p); i++) {
         long ignored[2];
         const struct product one = phase_product(p, i, &ignored[0], &ignored[1]);
-        if (!is_tiled(&one))
+        if (is_tiled(&one))
+            tiled = 1;
+        else if (is_depthwise(&one) || FN(pointwise_planes)(&one))
             return 0;
     }
+    if (!tiled)
+        return 0;
     *q = joined;
     return 1;
 }

@@ -1,10 +1,11 @@
-/* winograd.c: convolution forward and input gradient by Winograd's F(4 x 4, 3 x 3) and F(2 x 2, 3 x 3).
+/* winograd.c: convolution forward and input gradient by Winograd's algorithms (winograd_tiles.h).
  *
  *     V[point][tile][c]  = B' d B      of every tile of the input
  *     U[point][c][k]     = G g G'      of the weights
- *     M[point][tile][k]  = sum over c of V[point][tile][c] * U[point][c][k]      n*n products in the register tile
+ *     M[sum][tile][k]    = sum over c, points of the sum, of V[point][tile][c] * U[point][c][k]      products in the register tile
  *     y                  = A' M A + bias, activation
  *
+ * But for strides a sum has one point.
  * Windows of T planes are longer sums: in place of c stands (slice of channels, plane of the window, channel of the slice), and V has the tiles of T planes.
  *
  * Two schedules with the same sums in the same order. Where the transformed weights are small they are made once, and a block
@@ -16,7 +17,7 @@
 #include "../base/machine.h"
 #include "tile.h"
 #include "transpose.h"
-#include "winograd_tiles.h"
+#include "winograd_points.h"
 
 #include <stdint.h>
 
@@ -27,7 +28,10 @@ struct plan {
     const real *x, *w, *bias;
     real *y;
     struct tiles tiles;
-    int m, flat, points, taps;       /* taps of a plane */
+    enum kind kind;
+    int flat, taps;                  /* taps of a plane */
+    long points, sums, most_parts;   /* most_parts: points of a sum */
+    struct part { long first, count, offset[4]; } part_of[MOST_SUMS * MOST_SUMS]; /* points of a sum, offsets in V */
     long planes, slice;              /* of a window; channels of a slice */
     long channels, pitch;            /* of the input, for every plane; reals from tile to tile of V */
     long y_row, y_column;            /* to the next row and column of a map, in y */
@@ -42,22 +46,42 @@ struct plan {
     size_t worker_bytes, tile_bytes, pack_bytes, u_bytes, v_bytes;
 };
 
-static size_t make_plan(struct plan *s, const struct product *p, int m, int workers, char *scratch)
+/* Which points add up to which sum. */
+static void find_parts(struct plan *s)
+{
+    const struct scheme scheme = scheme_of(s->kind);
+    const int sums = scheme.sums, n = scheme.points;
+    for (int a = 0; a < (s->flat ? 1 : sums); a++)
+        for (int b = 0; b < sums; b++) {
+            const int top = s->flat ? 0 : first_point(s->kind, a), bottom = s->flat ? 1 : first_point(s->kind, a + 1);
+            const int left = first_point(s->kind, b), right = first_point(s->kind, b + 1);
+            struct part part = {.first = top * n + (bottom - top) * left};
+            for (int i = top; i < bottom; i++)
+                for (int j = left; j < right; j++)
+                    part.offset[part.count++] = (i * n + j) * s->v_pitch;
+            s->part_of[a * sums + b] = part;
+        }
+}
+
+static size_t make_plan(struct plan *s, const struct product *p, enum kind kind, int workers, char *scratch)
 {
     const double l2 = (double)cnn_machine()->l2 / sizeof(real), l3 = (double)cnn_machine()->l3 / sizeof(real);
     const int flat = p->in.taps[1] == 1;
-    *s = (struct plan){.p = p, .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9, .planes = p->in.taps[0]};
+    const struct scheme scheme = scheme_of(kind);
+    const int n = scheme.points, sums = scheme.sums, taps = scheme.taps;
+    *s = (struct plan){.p = p, .kind = kind, .flat = flat, .planes = p->in.taps[0]};
+    s->points = flat ? n : n * n, s->sums = flat ? sums : sums * sums, s->taps = flat ? taps : taps * taps;
     s->channels = p->in.channels * s->planes;
     s->slice = s->planes == 1 ? SLICE : max_long(CNN_WHOLE_CHANNELS, SLICE / s->planes / CNN_WHOLE_CHANNELS * CNN_WHOLE_CHANNELS);
     s->y_row = p->y[3] * p->in.spread[1], s->y_column = p->y[4] * p->in.spread[2];
-    s->tiles = FN(cut_tiles)(&p->in, flat, m);
+    s->tiles = FN(cut_tiles)(&p->in, flat, kind);
     s->pitch = round_up(s->channels, LANES);
     if (s->pitch * (long)sizeof(real) % 1024 == 0)
         s->pitch += 64 / (long)sizeof(real);
     s->panels = divide_up(p->filters, TILE_WIDTH);
     const long least = 2 * TILE_ROWS;
     const double whole = (double)s->points * (double)(s->channels * s->panels * TILE_WIDTH);
-    const long fit = (long)(0.65 * l2 / (double)(s->points * (s->pitch + TILE_WIDTH))); /* tiles with V and M in the cache */
+    const long fit = (long)(0.65 * l2 / (double)(s->points * s->pitch + s->sums * TILE_WIDTH)); /* tiles with V and M in the cache */
     s->whole_weights = fit >= least && whole <= l3 / 4 && s->tiles.count >= 8 * least;
     if (s->whole_weights) {
         s->group = s->tiles.count;
@@ -66,13 +90,14 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
         const long most = max_long(TILE_ROWS, (long)(l3 / 4 / (double)(s->points * s->pitch)));
         const long groups = divide_up(s->tiles.count, most);
         s->group = divide_up(s->tiles.count, max_long(1, groups));
-        const long largest = max_long(TILE_ROWS, (long)(l2 / 2 / (double)(s->points * TILE_WIDTH)) / TILE_ROWS * TILE_ROWS);
+        const long largest = max_long(TILE_ROWS, (long)(l2 / 2 / (double)(s->sums * TILE_WIDTH)) / TILE_ROWS * TILE_ROWS);
         s->part = divide_up(s->group, max_long(1, divide_up(s->group, largest)));
     }
     s->parts = divide_up(s->group, max_long(1, s->part));
     s->v_pitch = point_pitch((s->whole_weights ? s->part : s->group) * s->pitch);
     s->u_pitch = point_pitch((s->whole_weights ? s->channels : s->slice * s->planes) * TILE_WIDTH);
     s->m_pitch = point_pitch(s->part * TILE_WIDTH);
+    find_parts(s);
     const size_t v_bytes = aligned((size_t)(s->points * s->v_pitch) * sizeof(real));
     const size_t panel_bytes = aligned((size_t)(s->points * s->u_pitch) * sizeof(real));
     s->u = s->v = (real *)scratch;
@@ -83,7 +108,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int m, int work
     s->v_bytes = s->whole_weights ? v_bytes : 0;
     s->worker = scratch + bytes;
     s->worker_bytes = spaced(s->tile_bytes + s->pack_bytes + (s->whole_weights ? 0 : panel_bytes) + s->v_bytes +
-                      (size_t)(s->points * s->m_pitch) * sizeof(real));
+                      (size_t)(s->sums * s->m_pitch) * sizeof(real));
     return bytes + (size_t)workers * s->worker_bytes;
 }
 
@@ -112,39 +137,7 @@ static long packed_slice(const struct plan *s, long panel, long c0)
 /* Terms of the slice from c0 on. */
 static long slice_at(const struct plan *s, long c0) { return min_long(s->slice * s->planes, s->channels - c0); }
 
-/* G g G' of one vector of filters: g[tap] rows of `width` reals `step` apart. */
-ALWAYS_INLINE void weight_vector(const int m, const real *g, long step, real *to, long point_pitch)
-{
-    const int n = m + 2;
-    vec half[MOST_POINTS][3];
-    UNROLL for (int j = 0; j < 3; j++) {
-        vec d[3], u[MOST_POINTS];
-        UNROLL for (int i = 0; i < 3; i++)
-            d[i] = vec_load(g + (i * 3 + j) * step);
-        weight_points(m, d, u);
-        UNROLL for (int i = 0; i < n; i++)
-            half[i][j] = u[i];
-    }
-    UNROLL for (int i = 0; i < n; i++) {
-        vec u[MOST_POINTS];
-        weight_points(m, half[i], u);
-        UNROLL for (int j = 0; j < n; j++)
-            vec_store(to + (i * n + j) * point_pitch, u[j]);
-    }
-}
-
-/* G g */
-ALWAYS_INLINE void flat_weight_vector(const int m, const real *g, long step, real *to, long point_pitch)
-{
-    vec d[3], u[MOST_POINTS];
-    UNROLL for (int j = 0; j < 3; j++)
-        d[j] = vec_load(g + j * step);
-    weight_points(m, d, u);
-    UNROLL for (int j = 0; j < m + 2; j++)
-        vec_store(to + j * point_pitch, u[j]);
-}
-
-/* The slice from c0 on of a panel: to[point * u_pitch + c * width + k]. */
+/* The slice from c0 on of a panel: to[point * u_pitch + c * width + k] where a sum has one point. */
 static void make_weights(const struct plan *s, long panel, long c0, real *packed, real *to)
 {
     const long width = panel_width(s->p, panel), terms = slice_at(s, c0), plane = terms / s->planes * width;
@@ -155,16 +148,9 @@ static void make_weights(const struct plan *s, long panel, long c0, real *packed
             __builtin_prefetch(next + i, 0, 2);
     } else
         FN(pack_weights)(s->p, s->w, 0, panel, c0 / s->planes, terms / s->planes, packed);
+    const struct places at = {s->u_pitch, (s->whole_weights ? s->channels : terms) * width};
     for (long d = 0; d < s->planes; d++, packed += s->taps * plane, to += plane)
-        for (long i = 0; i < plane; i += LANES)
-            if (s->flat && s->m == 2)
-                flat_weight_vector(2, packed + i, plane, to + i, s->u_pitch);
-            else if (s->flat)
-                flat_weight_vector(4, packed + i, plane, to + i, s->u_pitch);
-            else if (s->m == 2)
-                weight_vector(2, packed + i, plane, to + i, s->u_pitch);
-            else
-                weight_vector(4, packed + i, plane, to + i, s->u_pitch);
+        weights_to_points(s->kind, s->flat, packed, plane, to, at);
 }
 
 /* V of some tiles. */
@@ -234,18 +220,18 @@ ALWAYS_INLINE void short_product(const struct plan *s, const real *v, long tiles
 
 static void multiply(const struct plan *s, const real *v, long tiles, long c0, long channels, const real *u, long width, real *m)
 {
-    if (s->channels < 32) {
+    if (s->channels < 32 && s->points == s->sums) {
         if (width == LANES)
             short_product(s, v, tiles, channels, u, 1, m);
         else
             short_product(s, v, tiles, channels, u, 2, m);
         return;
     }
-    const long zero = 0;
     const struct cut cut = cut_rows(tiles);
-    struct tile t = {.parts = 1, .depth = channels, .offset = &zero, .valid = width, .join = c0 ? CONTINUE : OVERWRITE};
-    for (long point = 0; point < s->points; point++, v += s->v_pitch, u += s->u_pitch, m += s->m_pitch) {
-        t.b = u;
+    struct tile t = {.depth = channels, .valid = width, .join = c0 ? CONTINUE : OVERWRITE};
+    for (long sum = 0; sum < s->sums; sum++, m += s->m_pitch) {
+        const struct part *part = &s->part_of[sum];
+        t.parts = part->count, t.offset = part->offset, t.b = u + part->first * s->u_pitch;
         for (long i = 0; i < cut.tiles; i++) {
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
             t.ahead = height * s->pitch;
@@ -258,116 +244,65 @@ static void multiply(const struct plan *s, const real *v, long tiles, long c0, l
     }
 }
 
-/* A' M A + bias, of one tile and vector of filters: y[row * m + column]. */
-ALWAYS_INLINE void output_vector(const int m, const real *from, long point_pitch, vec bias, vec *y)
+/* Outputs of tiles side by side, a vector of filters a pixel, to y where filters are not neighbours. */
+static void scatter(const struct plan *s, vec *block, long rows, long columns, long valid, real *y)
 {
-    const int n = m + 2;
-    vec half[4][MOST_POINTS];
-    UNROLL for (int j = 0; j < n; j++) {
-        vec d[MOST_POINTS], v[4];
-        UNROLL for (int i = 0; i < n; i++)
-            d[i] = vec_load(from + (i * n + j) * point_pitch);
-        output_points(m, d, v);
-        UNROLL for (int i = 0; i < m; i++)
-            half[i][j] = v[i];
-    }
-    UNROLL for (int i = 0; i < m; i++) {
-        vec v[4];
-        output_points(m, half[i], v);
-        UNROLL for (int j = 0; j < m; j++)
-            y[i * m + j] = v[j] + bias;
-    }
-}
-
-/* A' M + bias, of one flat tile. */
-ALWAYS_INLINE void flat_output_vector(const int m, const real *from, long point_pitch, vec bias, vec *y)
-{
-    vec d[MOST_POINTS], v[4];
-    UNROLL for (int j = 0; j < m + 2; j++)
-        d[j] = vec_load(from + j * point_pitch);
-    output_points(m, d, v);
-    UNROLL for (int j = 0; j < m; j++)
-        y[j] = v[j] + bias;
-}
-
-/* The outputs of one tile, or of neighbouring flat ones, a vector of filters a pixel, to y where filters are not neighbours. A row of the block is `across`
- * pixels long. */
-static void scatter(const struct plan *s, vec *block, long across, long rows, long columns, long valid, real *y)
-{
-    const struct product *p = s->p;
-    real turned[LANES][16]; /* [filter][pixel] */
-    const long pixels = s->flat ? 16 : s->m * s->m;
-    if (pixels % LANES == 0)
-        for (long i = 0; i < pixels; i += LANES) {
-            transpose(block + i);
-            for (int k = 0; k < LANES; k++)
-                vec_store(turned[k] + i, block[i + k]);
+    /* Without masks cells between are written again: those of another product may be, those that another thread computes may not. */
+    const int alternates = s->y_column == 2 && (CNN_HAS_MASKED_MOVES || s->p->in.spread[2] == 1);
+    for (long h = 0; h < rows; h++)
+        for (long j = 0; j < columns; j += LANES) {
+            vec *square = block + h * ACROSS + j;
+            const long some = min_long(LANES, columns - j);
+            transpose(square);
+            real *to = y + h * s->y_row + j * s->y_column;
+            for (long k = 0; k < valid; k++, to += s->p->y[1])
+                if (s->y_column == 1)
+                    vec_put(to, square[k], some);
+                else if (alternates)
+                    vec_store_every_other(to, square[k], some);
+                else
+                    for (long i = 0; i < some; i++)
+                        to[i * s->y_column] = square[k][i];
         }
-    else
-        for (long i = 0; i < pixels; i++)
-            for (int k = 0; k < LANES; k++)
-                turned[k][i] = block[i][k];
-    for (long k = 0; k < valid; k++)
-        for (long h = 0; h < rows; h++) {
-            real *to = y + k * p->y[1] + h * s->y_row;
-            const real *from = turned[k] + h * across;
-            if (columns == 16 && s->y_column == 1)
-                memcpy(to, from, 16 * sizeof(real));
-            else if (columns == 4 && s->y_column == 1)
-                memcpy(to, from, 4 * sizeof(real));
-            else
-                for (long j = 0; j < columns; j++)
-                    to[j * s->y_column] = from[j];
-        }
-}
-
-/* Outputs of one tile, or of `tiles` neighbours in a row where they are flat. */
-static void output_block(const struct plan *s, const real *m, long tiles, long width, vec bias, vec *block)
-{
-    for (long i = 0; i < tiles; i++, m += width)
-        if (s->flat && s->m == 2)
-            flat_output_vector(2, m, s->m_pitch, bias, block + 2 * i);
-        else if (s->flat)
-            flat_output_vector(4, m, s->m_pitch, bias, block + 4 * i);
-        else if (s->m == 2)
-            output_vector(2, m, s->m_pitch, bias, block);
-        else
-            output_vector(4, m, s->m_pitch, bias, block);
 }
 
 /* The tiles [first, first + count) of a panel, from M to y. */
-static void store(const struct plan *s, long first, long count, long panel, const real *m)
+static void store(const struct plan *s, long first, long count, long panel, const real *sums)
 {
     const struct product *p = s->p;
-    const long width = panel_width(p, panel), together = s->flat ? 16 / s->m : 1;
+    const long width = panel_width(p, panel), m = s->tiles.m, together = s->flat || p->y[1] != 1 ? ACROSS / m : 1, across = together > 1 ? ACROSS : m;
     for (long v = 0; v < width; v += LANES) {
         const long filter = panel * TILE_WIDTH + v, valid = min_long(LANES, p->filters - filter);
         if (valid <= 0)
             break;
         const vec bias = s->bias ? vec_load_part(s->bias + filter, valid) : (vec){0};
-        vec block[16] = {{0}};
+        vec block[MOST_OUTPUTS] = {{0}};
         for (long i = 0, tiles; i < count; i += tiles) {
             const struct place at = place_of(&s->tiles, first + i);
-            tiles = min_long(min_long(together, count - i), s->tiles.columns - at.column / s->m);
-            const long across = tiles * s->m;
+            tiles = min_long(min_long(together, count - i), s->tiles.columns - at.column / m);
             const long rows = min_long(s->tiles.high, s->tiles.along[0][at.phase[0]].out - at.row);
-            const long columns = min_long(across, s->tiles.along[1][at.phase[1]].out - at.column);
+            const long columns = min_long(tiles * m, s->tiles.along[1][at.phase[1]].out - at.column);
             real *y = s->y + at.image * p->y[0] + filter * p->y[1] + at.plane * p->y[2] + at.phase[0] * p->y[3] + at.phase[1] * p->y[4] + at.row * s->y_row +
                       at.column * s->y_column;
-            output_block(s, m + i * width + v, tiles, width, bias, block);
+            sums_to_outputs(s->kind, s->flat, sums + i * width + v, tiles, width, s->m_pitch, bias, across, block);
             if (p->accumulate)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
                         block[h * across + j] = vec_get(y + h * s->y_row + j * s->y_column, valid) + block[h * across + j];
             if (p->activation == CNN_RELU)
-                for (long h = 0; h < s->tiles.high * across; h++)
-                    block[h] = vec_select(block[h] < 0, (vec){0}, block[h]);
+                for (long h = 0; h < s->tiles.high; h++)
+                    for (long j = h * across; j < h * across + tiles * m; j++)
+                        block[j] = vec_select(block[j] < 0, (vec){0}, block[j]);
             if (p->y[1] == 1 && valid == LANES)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
                         vec_store(y + h * s->y_row + j * s->y_column, block[h * across + j]);
+            else if (p->y[1] == 1)
+                for (long h = 0; h < rows; h++)
+                    for (long j = 0; j < columns; j++)
+                        vec_store_part(y + h * s->y_row + j * s->y_column, block[h * across + j], valid);
             else
-                scatter(s, block, across, rows, columns, valid, y);
+                scatter(s, block, rows, columns, valid, y);
         }
     }
 }
@@ -421,14 +356,14 @@ static void slice_block(void *context, long block, int worker)
 }
 
 /* Packed weights of one group. */
-static size_t group_packed(const struct product *p, int m)
+static size_t group_packed(const struct product *p, int kind)
 {
     struct plan s;
-    make_plan(&s, p, m, 1, cnn_no_scratch);
+    make_plan(&s, p, kind, 1, cnn_no_scratch);
     return s.whole_weights ? (size_t)s.panels * s.u_bytes : (size_t)(s.taps * s.panels * s.channels * TILE_WIDTH) * sizeof(real);
 }
 
-size_t FN(winograd_packed)(const struct product *p, int m) { return (size_t)p->groups * group_packed(p, m); }
+size_t FN(winograd_packed)(const struct product *p, int kind) { return (size_t)p->groups * group_packed(p, kind); }
 
 static void pack_panel(void *context, long panel, int worker)
 {
@@ -438,26 +373,26 @@ static void pack_panel(void *context, long panel, int worker)
         FN(pack_weights)(s->p, s->w, 0, panel, c0 / s->planes, slice_at(s, c0) / s->planes, s->u + packed_slice(s, panel, c0));
 }
 
-void FN(winograd_pack)(const struct product *p, int m, const real *w, real *packed, struct cnn_run *run)
+void FN(winograd_pack)(const struct product *p, int kind, const real *w, real *packed, struct cnn_run *run)
 {
     struct plan s;
-    make_plan(&s, p, m, run->workers, run->scratch);
+    make_plan(&s, p, kind, run->workers, run->scratch);
     for (long g = 0; g < p->groups; g++) {
-        s.w = w + g * p->w_group, s.u = (real *)((char *)packed + (size_t)g * group_packed(p, m));
+        s.w = w + g * p->w_group, s.u = (real *)((char *)packed + (size_t)g * group_packed(p, kind));
         cnn_parallel_for(run, s.panels, (double)(s.panels * s.channels * TILE_WIDTH), s.whole_weights ? prepare_panel : pack_panel, &s);
     }
 }
 
-size_t FN(winograd_scratch)(const struct product *p, int m, int workers)
+size_t FN(winograd_scratch)(const struct product *p, int kind, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, m, workers, cnn_no_scratch);
+    return make_plan(&s, p, kind, workers, cnn_no_scratch);
 }
 
-static void run_group(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+static void run_group(const struct product *p, int kind, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
     struct plan s;
-    make_plan(&s, p, m, run->workers, run->scratch);
+    make_plan(&s, p, kind, run->workers, run->scratch);
     s.x = x, s.w = w, s.bias = bias, s.y = y;
     if (p->packed && s.whole_weights)
         s.u = (real *)(uintptr_t)w; /* only read */
@@ -475,9 +410,9 @@ static void run_group(const struct product *p, int m, const real *x, const real 
     }
 }
 
-void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
+void FN(winograd_run)(const struct product *p, int kind, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
-    const long next = p->packed ? (long)(group_packed(p, m) / sizeof(real)) : p->w_group;
+    const long next = p->packed ? (long)(group_packed(p, kind) / sizeof(real)) : p->w_group;
     for (long g = 0; g < p->groups && !run->stopped; g++)
-        run_group(p, m, x + g * p->x_group, w + g * next, bias ? bias + g * p->filters : NULL, y + g * p->y_group, run);
+        run_group(p, kind, x + g * p->x_group, w + g * next, bias ? bias + g * p->filters : NULL, y + g * p->y_group, run);
 }

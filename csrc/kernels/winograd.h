@@ -1,23 +1,26 @@
-/* winograd.h: convolutions by 3 x 3 cells, or some planes of them, of stride 1, with gaps or without, by a fraction of the multiplications. */
+/* winograd.h: convolutions by 3 x 3 and 2 x 2 cells, or some planes of them, with gaps or without, and by 3 x 3 and 4 x 4 with a stride of 2, by a
+ * fraction of the multiplications. */
 #ifndef CNN_WINOGRAD_H
 #define CNN_WINOGRAD_H
 
 #include "product.h"
 
-/* The side of the output tile, 2 or 4, with which this product (or the weight gradient of this convolution) is computed by
- * Winograd's algorithm; 0: directly. Follows from shape, dtype and what the caller asked for, nothing else. */
-int FN(winograd_tile)(const struct product *p);
+/* The kind of Winograd's algorithm (enum kind of winograd_tiles.h) that computes this product; 0: the direct sum does. Follows from shape, dtype and what
+ * the caller asked for, nothing else. */
+int FN(winograd_kind)(const struct product *p);
+
+/* The side of the gradient's tile, 2 or 4, for the weight gradient of this convolution; 0: the direct sum. */
 int FN(winograd_weight_tile)(const struct cnn_conv *p);
 
 /* Whether the algorithm knows this geometry at all. */
 int FN(winograd_fits)(const struct windows *w);
 
 /* Weights for any number of calls: transformed where they fit the cache, else in the order in which they are transformed. */
-size_t FN(winograd_packed)(const struct product *p, int m); /* bytes */
-void FN(winograd_pack)(const struct product *p, int m, const real *w, real *packed, struct cnn_run *run);
+size_t FN(winograd_packed)(const struct product *p, int kind); /* bytes */
+void FN(winograd_pack)(const struct product *p, int kind, const real *w, real *packed, struct cnn_run *run);
 
-size_t FN(winograd_scratch)(const struct product *p, int m, int workers);
-void FN(winograd_run)(const struct product *p, int m, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
+size_t FN(winograd_scratch)(const struct product *p, int kind, int workers);
+void FN(winograd_run)(const struct product *p, int kind, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run);
 
 size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers);
 void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run);

@@ -8,9 +8,15 @@ static struct along see(const struct windows *w, int axis, long phase)
     return (struct along){from, out && w->in[axis] > from ? divide_up(w->in[axis] - from, spread) : 0, (from - first) / spread, out};
 }
 
-struct tiles FN(cut_tiles)(const struct windows *w, int flat, int m)
+enum { RUN = 28, RUN_CELLS = 112, RUN_CHANNELS = 64 }; /* tiles, cells of a row and channels that a copy holds at most */
+
+static long tiles_of_run(const struct tiles *t) { return min_long(RUN, RUN_CELLS / (t->m * t->w.step[2])); }
+
+struct tiles FN(cut_tiles)(const struct windows *w, int flat, enum kind kind)
 {
-    struct tiles t = {.w = *w, .flat = flat, .m = m, .reach = m + (int)w->taps[2] - 1};
+    const struct scheme scheme = scheme_of(kind);
+    const int gradient = w->taps[2] == 1, m = scheme.outputs;
+    struct tiles t = {.w = *w, .kind = kind, .flat = flat, .m = m, .reach = gradient ? m : scheme.cells};
     t.high = flat ? 1 : t.m, t.tall = flat ? 1 : t.reach;
     for (int i = 0; i < 2; i++)
         for (long phase = 0; phase < w->spread[1 + i]; phase++)
@@ -26,7 +32,7 @@ static size_t zero_bytes(const struct tiles *t) { return aligned((size_t)round_u
 
 size_t FN(tiles_scratch)(const struct tiles *t)
 {
-    const size_t copy = t->in_place ? 0 : (size_t)(t->tall * (t->reach + (RUN - 1) * t->m) * RUN_CHANNELS) * sizeof(real);
+    const size_t copy = t->in_place ? 0 : (size_t)(t->tall * (t->reach + (tiles_of_run(t) - 1) * t->m * t->w.step[2]) * RUN_CHANNELS) * sizeof(real);
     return zero_bytes(t) + aligned(copy);
 }
 
@@ -37,62 +43,66 @@ struct cells {
     long row, column;
 };
 
-/* B' d B of one vector of channels (or G g G' of gradients); m, gradient and even are constants at every call. */
-ALWAYS_INLINE void transform_vector(const int m, const int gradient, const int even, const struct cells *from, long c, real *to, long point_pitch)
+/* B' d B of one vector of channels (or G g G' of gradients); kind, gradient and even are constants at every call. */
+ALWAYS_INLINE void transform_vector(const enum kind kind, const int gradient, const int even, const struct cells *from, long c, real *to, long point_pitch)
 {
-    const int n = m + 2, reach = gradient ? m : n;
+    const struct scheme scheme = scheme_of(kind);
+    const int n = scheme.points, reach = gradient ? scheme.outputs : scheme.cells;
     vec half[MOST_POINTS][MOST_POINTS];
     UNROLL for (int j = 0; j < reach; j++) {
         vec d[MOST_POINTS], v[MOST_POINTS];
         UNROLL for (int i = 0; i < reach; i++)
             d[i] = vec_load((even ? from->first + i * from->row + j * from->column : from->pixel[i * reach + j]) + c);
         if (gradient)
-            gradient_points(m, d, v);
+            gradient_points(scheme.outputs, d, v);
         else
-            input_points(m, d, v);
+            input_points(kind, d, v);
         UNROLL for (int i = 0; i < n; i++)
             half[i][j] = v[i];
     }
     UNROLL for (int i = 0; i < n; i++) {
         vec v[MOST_POINTS];
         if (gradient)
-            gradient_points(m, half[i], v);
+            gradient_points(scheme.outputs, half[i], v);
         else
-            input_points(m, half[i], v);
+            input_points(kind, half[i], v);
         UNROLL for (int j = 0; j < n; j++)
             vec_store(to + (i * n + j) * point_pitch, v[j]);
     }
 }
 
 /* The same along rows alone. */
-ALWAYS_INLINE void transform_flat(const int m, const int gradient, const int even, const struct cells *from, long c, real *to, long point_pitch)
+ALWAYS_INLINE void transform_flat(const enum kind kind, const int gradient, const int even, const struct cells *from, long c, real *to, long point_pitch)
 {
-    const int n = m + 2, reach = gradient ? m : n;
+    const struct scheme scheme = scheme_of(kind);
+    const int reach = gradient ? scheme.outputs : scheme.cells;
     vec d[MOST_POINTS], v[MOST_POINTS];
     UNROLL for (int j = 0; j < reach; j++)
         d[j] = vec_load((even ? from->first + j * from->column : from->pixel[j]) + c);
     if (gradient)
-        gradient_points(m, d, v);
+        gradient_points(scheme.outputs, d, v);
     else
-        input_points(m, d, v);
-    UNROLL for (int j = 0; j < n; j++)
+        input_points(kind, d, v);
+    UNROLL for (int j = 0; j < scheme.points; j++)
         vec_store(to + j * point_pitch, v[j]);
 }
 
-#define TRANSFORM(name, function, m, gradient)                                          \
+#define TRANSFORM(name, function, kind, gradient)                                       \
     static void name(const struct cells *from, long channels, real *to, long point_pitch) \
     {                                                                                   \
         if (from->pixel)                                                                \
             for (long c = 0; c < channels; c += LANES)                                  \
-                function(m, gradient, 0, from, c, to + c, point_pitch);                 \
+                function(kind, gradient, 0, from, c, to + c, point_pitch);              \
         else                                                                            \
             for (long c = 0; c < channels; c += LANES)                                  \
-                function(m, gradient, 1, from, c, to + c, point_pitch);                 \
+                function(kind, gradient, 1, from, c, to + c, point_pitch);              \
     }
-TRANSFORM(input_2, transform_vector, 2, 0) TRANSFORM(input_4, transform_vector, 4, 0)
-TRANSFORM(gradient_2, transform_vector, 2, 1) TRANSFORM(gradient_4, transform_vector, 4, 1)
-TRANSFORM(flat_input_2, transform_flat, 2, 0) TRANSFORM(flat_input_4, transform_flat, 4, 0)
-TRANSFORM(flat_gradient_2, transform_flat, 2, 1) TRANSFORM(flat_gradient_4, transform_flat, 4, 1)
+TRANSFORM(input_2_3, transform_vector, F2_3, 0) TRANSFORM(input_4_3, transform_vector, F4_3, 0) TRANSFORM(input_3_2, transform_vector, F3_2, 0)
+TRANSFORM(input_2_3_strided, transform_vector, F2_3_STRIDED, 0) TRANSFORM(input_3_4_strided, transform_vector, F3_4_STRIDED, 0)
+TRANSFORM(gradient_2_3, transform_vector, F2_3, 1) TRANSFORM(gradient_4_3, transform_vector, F4_3, 1)
+TRANSFORM(flat_input_2_3, transform_flat, F2_3, 0) TRANSFORM(flat_input_4_3, transform_flat, F4_3, 0) TRANSFORM(flat_input_3_2, transform_flat, F3_2, 0)
+TRANSFORM(flat_input_2_3_strided, transform_flat, F2_3_STRIDED, 0) TRANSFORM(flat_input_3_4_strided, transform_flat, F3_4_STRIDED, 0)
+TRANSFORM(flat_gradient_2_3, transform_flat, F2_3, 1) TRANSFORM(flat_gradient_4_3, transform_flat, F4_3, 1)
 
 /* One map of the planes that one tap of the first axis sees, as windows without gaps. */
 struct map {
@@ -116,12 +126,15 @@ static struct map map_of(const struct tiles *t, const real *x, const long phase[
 /* The plane of the map under output plane `at`, or -1: zeros. */
 static long plane_under(const struct windows *w, long at) { return cnn_source(w->mode, at * w->step[0] - w->before[0], w->in[0]); }
 
-/* Whether all cells under a tile are cells of the map that some window reaches: others count as zeros. */
+/* Rows (axis 1) or columns (2), the zeros in front included, that some window reaches: others count as zeros. */
+static long reached(const struct windows *w, int axis) { return (w->out[axis] - 1) * w->step[axis] + w->taps[axis]; }
+
+/* Whether all cells under a tile are cells of the map that some window reaches. */
 static int is_inside(const struct tiles *t, const struct windows *w, struct place at)
 {
-    const long row = at.row - w->before[1], column = at.column - w->before[2];
-    return row >= 0 && column >= 0 && row + t->tall <= w->in[1] && column + t->reach <= w->in[2] &&
-           at.row + t->tall <= w->out[1] + w->taps[1] - 1 && at.column + t->reach <= w->out[2] + w->taps[2] - 1;
+    const long row = at.row * w->step[1], column = at.column * w->step[2], above = w->before[1], left = w->before[2];
+    return row >= above && column >= left && row - above + t->tall <= w->in[1] && column - left + t->reach <= w->in[2] &&
+           row + t->tall <= reached(w, 1) && column + t->reach <= reached(w, 2);
 }
 
 /* Pointers to the cells under tile `at` of a map that is read in place; plane: its first cell, or NULL. */
@@ -129,11 +142,11 @@ static void find_cells(const struct tiles *t, const struct windows *w, const rea
 {
     long column[MOST_POINTS];
     for (int j = 0; j < t->reach; j++) {
-        const long i = at.column + j;
-        column[j] = i < w->out[2] + w->taps[2] - 1 ? cnn_source(w->mode, i - w->before[2], w->in[2]) : -1;
+        const long i = at.column * w->step[2] + j;
+        column[j] = i < reached(w, 2) ? cnn_source(w->mode, i - w->before[2], w->in[2]) : -1;
     }
     for (int i = 0; i < t->tall; i++) {
-        const long h = at.row + i, row = plane && h < w->out[1] + w->taps[1] - 1 ? cnn_source(w->mode, h - w->before[1], w->in[1]) : -1;
+        const long h = at.row * w->step[1] + i, row = plane && h < reached(w, 1) ? cnn_source(w->mode, h - w->before[1], w->in[1]) : -1;
         for (int j = 0; j < t->reach; j++)
             pixel[i * t->reach + j] = row < 0 || column[j] < 0 ? zeros : plane + row * w->stride[3] + column[j] * w->stride[4];
     }
@@ -149,7 +162,7 @@ static void transform_run(const struct tiles *t, const struct map *map, transfor
     const struct box box = {at.image, 1, {at.plane, at.row, at.column},
                             {1, min_long(t->high, w->out[1] - at.row), min_long(count * t->m, w->out[2] - at.column)}};
     const int empty = box.size[1] <= 0 || box.size[2] <= 0; /* a phase of fewer cells */
-    const long height = empty ? 0 : box.size[1] + w->taps[1] - 1, width = empty ? 0 : box.size[2] + w->taps[2] - 1;
+    const long height = empty ? 0 : box_extent(w, 1, box.size[1]), width = empty ? 0 : box_extent(w, 2, box.size[2]), next = t->m * w->step[2];
     for (long c = 0; c < channels; c += RUN_CHANNELS) {
         const long some = min_long(RUN_CHANNELS, channels - c), whole = round_up(some, LANES);
         const struct pitch p = FN(box_pitch)(w, 1, box.size, whole);
@@ -158,14 +171,14 @@ static void transform_run(const struct tiles *t, const struct map *map, transfor
         if (!empty)
             FN(box_copy)(w, &box, map->x, channel + c, some, p, copy);
         for (long i = 0; i < count; i++) {
-            if (t->tall <= height && i * t->m + t->reach <= width) {
-                transform(&(struct cells){NULL, copy + i * t->m * p.pixel, p.row, p.pixel}, whole, to + i * pitch + c, point_pitch);
+            if (t->tall <= height && i * next + t->reach <= width) {
+                transform(&(struct cells){NULL, copy + i * next * p.pixel, p.row, p.pixel}, whole, to + i * pitch + c, point_pitch);
                 continue;
             }
             const real *pixel[MOST_PIXELS];
             for (long h = 0; h < t->tall; h++)
                 for (long j = 0; j < t->reach; j++)
-                    pixel[h * t->reach + j] = h < height && i * t->m + j < width ? copy + h * p.row + (i * t->m + j) * p.pixel : zeros;
+                    pixel[h * t->reach + j] = h < height && i * next + j < width ? copy + h * p.row + (i * next + j) * p.pixel : zeros;
             transform(&(struct cells){.pixel = pixel}, whole, to + i * pitch + c, point_pitch);
         }
     }
@@ -182,7 +195,7 @@ static void transform_in_place(const struct tiles *t, const struct map *map, tra
     struct cells from = {.pixel = pixel, .row = w->stride[3], .column = w->stride[4]};
     if (plane && is_inside(t, w, at)) {
         from.pixel = NULL;
-        from.first = plane + (at.row - w->before[1]) * from.row + (at.column - w->before[2]) * from.column;
+        from.first = plane + (at.row * w->step[1] - w->before[1]) * from.row + (at.column * w->step[2] - w->before[2]) * from.column;
     } else
         find_cells(t, w, plane, at, zeros, pixel);
     transform(&from, channels, to, point_pitch);
@@ -191,10 +204,11 @@ static void transform_in_place(const struct tiles *t, const struct map *map, tra
 void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long tap, long channel, long channels, char *scratch, real *to,
                          long pitch, long point_pitch)
 {
-    const int gradient = t->reach == t->m;
-    static transform_function *const table[2][2][2] = {{{input_2, gradient_2}, {input_4, gradient_4}},
-                                                       {{flat_input_2, flat_gradient_2}, {flat_input_4, flat_gradient_4}}};
-    transform_function *const transform = table[t->flat][t->m == 4][gradient];
+    static transform_function *const inputs[2][6] = {
+        {NULL, input_2_3, input_4_3, input_3_2, input_2_3_strided, input_3_4_strided},
+        {NULL, flat_input_2_3, flat_input_4_3, flat_input_3_2, flat_input_2_3_strided, flat_input_3_4_strided}};
+    static transform_function *const gradients[2][6] = {{NULL, gradient_2_3, gradient_4_3}, {NULL, flat_gradient_2_3, flat_gradient_4_3}};
+    transform_function *const transform = (t->reach == t->m ? gradients : inputs)[t->flat][t->kind];
     memset(scratch, 0, zero_bytes(t));
     const real *zeros = (const real *)scratch;
     long known[2] = {-1, -1}; /* the phase of the map */
@@ -205,7 +219,7 @@ void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long 
             map = map_of(t, x, at.phase, tap);
             known[0] = at.phase[0], known[1] = at.phase[1];
         }
-        run = t->in_place ? 1 : min_long(min_long(count - i, RUN), t->columns - (first + i) % t->columns);
+        run = t->in_place ? 1 : min_long(min_long(count - i, tiles_of_run(t)), t->columns - (first + i) % t->columns);
         if (t->in_place)
             transform_in_place(t, &map, transform, at, channel, channels, zeros, to + i * pitch, point_pitch);
         else

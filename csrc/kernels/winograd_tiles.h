@@ -2,24 +2,57 @@
  *
  *     F(m, 3)   Y = A' [(G g G') . (B' d B)] A    a tile of m x m outputs from n x n inputs, n = m + 2, by n*n products
  *     F(3, m)   the same for a weight gradient: 3 x 3 taps from n x n inputs and m x m gradients
+ *     F(3, 2)   windows of 2 x 2, and of 4 x 4 with a stride of 2: two pairs of taps, of the even and of the odd cells, whose products are one longer sum
+ *     F(2, 2)   windows of 3 x 3 with a stride of 2: of the even cells two taps, of the odd ones the middle tap, which joins the sums of one output
  *
  * Windows of one row take the algorithm along rows alone: tiles of 1 x m ("flat"), y = A' [(G g) . (B' d)].
  *
- * m = 2: points {0, 1, -1, inf}; m = 4: points {0, 1, -1, 1/2, -2, inf}, whose error is about half that of {0, 1, -1, 2, -2, inf}.
- * B' belongs to the points, so both share it. Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
+ * Three products: points {0, 1, inf}; four: {0, 1, -1, inf}; six: {0, 1, -1, 1/2, -2, inf}, whose error is about half that of {0, 1, -1, 2, -2, inf}.
+ * B' belongs to the points, so F(m, 3) and F(3, m) share it. Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
  * Complexity of Computations, 1980; A. Lavin, S. Gray, 2016; mathematics 2.17. A test derives the matrices from the points. */
 #ifndef CNN_WINOGRAD_TILES_H
 #define CNN_WINOGRAD_TILES_H
 
 #include "box.h"
 
-enum { MOST_POINTS = 6, MOST_PIXELS = MOST_POINTS * MOST_POINTS };
+enum { MOST_POINTS = 8, MOST_SUMS = 6, MOST_PIXELS = MOST_POINTS * MOST_POINTS };
+
+/* Which algorithm: F(outputs, taps), and with a stride of 2 where the name says so. */
+enum kind { NO_WINOGRAD, F2_3, F4_3, F3_2, F2_3_STRIDED, F3_4_STRIDED };
+
+/* Along an axis: `outputs` from `cells` of the input through windows of `taps`, by products at `points` points, which add up to `sums` sums. */
+struct scheme { int outputs, taps, cells, points, sums; };
+ALWAYS_INLINE struct scheme scheme_of(const enum kind kind)
+{
+    switch (kind) {
+    case F4_3: return (struct scheme){4, 3, 6, 6, 6};
+    case F3_2: return (struct scheme){3, 2, 4, 4, 4};
+    case F2_3_STRIDED: return (struct scheme){2, 3, 5, 5, 3};
+    case F3_4_STRIDED: return (struct scheme){3, 4, 8, 8, 4};
+    default: return (struct scheme){2, 3, 4, 4, 4};
+    }
+}
+
+/* The first of the points that add up to a sum; those of the next one follow. */
+ALWAYS_INLINE int first_point(const enum kind kind, int sum)
+{
+    return kind == F2_3_STRIDED ? (sum == 0 ? 0 : 1 + sum) + (sum == 3) : kind == F3_4_STRIDED ? 2 * sum : sum;
+}
 
 /* B' d */
-ALWAYS_INLINE void input_points(const int m, const vec *d, vec *v)
+ALWAYS_INLINE void input_points(const enum kind kind, const vec *d, vec *v)
 {
-    if (m == 2) {
+    if (kind == F2_3 || kind == F3_2) {
         v[0] = d[0] - d[2], v[1] = d[1] + d[2], v[2] = d[2] - d[1], v[3] = d[3] - d[1];
+        return;
+    }
+    if (kind == F2_3_STRIDED) {
+        v[0] = d[0] - d[2], v[1] = d[1], v[2] = d[2], v[3] = d[4] - d[2], v[4] = d[3];
+        return;
+    }
+    if (kind == F3_4_STRIDED) {
+        UNROLL for (int i = 0; i < 2; i++)
+            v[i] = d[i] - d[4 + i], v[2 + i] = d[2 + i] + d[4 + i], v[4 + i] = d[4 + i] - d[2 + i], v[6 + i] = d[6 + i] - d[2 + i];
         return;
     }
     const vec q0 = d[3] - d[1], q1 = d[4] - d[2];
@@ -32,10 +65,22 @@ ALWAYS_INLINE void input_points(const int m, const vec *d, vec *v)
     v[5] = d[1] + d[5] - REAL(2.0) * d[3] + REAL(1.5) * q1;
 }
 
-/* G g, g of three taps */
-ALWAYS_INLINE void weight_points(const int m, const vec *g, vec *u)
+/* G g */
+ALWAYS_INLINE void weight_points(const enum kind kind, const vec *g, vec *u)
 {
-    if (m == 2) {
+    if (kind == F2_3_STRIDED) {
+        u[0] = g[0], u[1] = g[1], u[2] = g[0] + g[2], u[3] = g[2], u[4] = g[1];
+        return;
+    }
+    if (kind == F3_2 || kind == F3_4_STRIDED) {
+        const int apart = kind == F3_2 ? 1 : 2;
+        UNROLL for (int i = 0; i < apart; i++) {
+            const vec a = REAL(0.5) * g[i], b = REAL(0.5) * g[apart + i];
+            u[i] = g[i], u[apart + i] = a + b, u[2 * apart + i] = a - b, u[3 * apart + i] = g[apart + i];
+        }
+        return;
+    }
+    if (kind == F2_3) {
         const vec s = REAL(0.5) * (g[0] + g[2]), h = REAL(0.5) * g[1];
         u[0] = g[0], u[1] = s + h, u[2] = s - h, u[3] = g[2];
         return;
@@ -49,11 +94,19 @@ ALWAYS_INLINE void weight_points(const int m, const vec *g, vec *u)
     u[5] = g[2];
 }
 
-/* A' s, m outputs */
-ALWAYS_INLINE void output_points(const int m, const vec *s, vec *y)
+/* A' s, the outputs */
+ALWAYS_INLINE void output_points(const enum kind kind, const vec *s, vec *y)
 {
+    if (kind == F2_3_STRIDED) {
+        y[0] = s[0] + s[1], y[1] = s[1] + s[2];
+        return;
+    }
     const vec a = s[1] + s[2], b = s[1] - s[2];
-    if (m == 2) {
+    if (kind == F3_2 || kind == F3_4_STRIDED) {
+        y[0] = s[0] + a, y[1] = b, y[2] = a + s[3];
+        return;
+    }
+    if (kind == F2_3) {
         y[0] = s[0] + a, y[1] = b + s[3];
         return;
     }
@@ -95,12 +148,13 @@ ALWAYS_INLINE void tap_points(const int m, const vec *s, vec *y)
 /* Rows, or columns, that one phase of dilated windows sees: every spread-th from `from` on, as an axis of its own without gaps. */
 struct along { long from, in, before, out; };
 
-/* A map cut into tiles of m x m outputs, numbered along images, planes, phases of rows, of columns, rows, columns; read through windows of 3 x 3 (the
- * input of a convolution) or cell by cell (the gradient of its result). Windows with gaps make spread x spread independent maps of every plane. */
+/* A map cut into tiles of m x m outputs, numbered along images, planes, phases of rows, of columns, rows, columns; read through windows (the input of a
+ * convolution) or cell by cell (the gradient of its result). Windows with gaps make spread x spread independent maps of every plane. */
 struct tiles {
     struct windows w;
+    enum kind kind;
     int flat;           /* windows of one row */
-    int m, reach;       /* cells read along a row: m + 2 or m */
+    int m, reach;       /* results along a row, and cells read; of a gradient the same */
     int high, tall;     /* rows of results, and rows read */
     struct along along[2][CNN_MOST_SPREAD];
     long rows, columns; /* tiles of a map */
@@ -108,9 +162,8 @@ struct tiles {
     int in_place;       /* channels are neighbours and whole vectors: read where they are */
 };
 
-enum { RUN = 28, RUN_CHANNELS = 64 }; /* tiles and channels that a copy holds */
-
-struct tiles FN(cut_tiles)(const struct windows *w, int flat, int m);
+/* For windows of one cell: the gradient of the result that `kind` computes. */
+struct tiles FN(cut_tiles)(const struct windows *w, int flat, enum kind kind);
 size_t FN(tiles_scratch)(const struct tiles *t); /* bytes for the copy and a row of zeros */
 
 /* Transforms channels [channel, channel + channels) of tiles [first, first + count), of the planes that tap `tap` of the first axis sees:

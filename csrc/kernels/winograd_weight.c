@@ -87,7 +87,7 @@ static struct cnn_conv one_plane(const struct cnn_conv *p, long d)
 static struct tiles tiles_of_input(const struct plan *s, const struct cnn_conv *one)
 {
     const struct windows in = FN(conv_windows)(one);
-    return FN(cut_tiles)(&in, s->flat, s->m);
+    return FN(cut_tiles)(&in, s->flat, s->m == 2 ? F2_3 : F4_3);
 }
 
 static struct tiles tiles_of_gradient(const struct plan *s)
@@ -98,7 +98,7 @@ static struct tiles tiles_of_gradient(const struct plan *s)
         out.in[a] = out.out[a] = p->out[a], out.taps[a] = out.step[a] = 1, out.spread[a] = a ? p->dilation[a] : 1;
     for (int i = 0; i < 5; i++)
         out.stride[i] = p->y[i];
-    return FN(cut_tiles)(&out, s->flat, s->m);
+    return FN(cut_tiles)(&out, s->flat, s->m == 2 ? F2_3 : F4_3);
 }
 
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int workers, char *scratch)

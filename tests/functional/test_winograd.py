@@ -19,6 +19,17 @@ def test_matrices_follow_from_the_points(m, for_weights, rng):
     assert winograd.correlate(winograd.POINTS[m], outputs, taps, d, g) == wanted
 
 
+@pytest.mark.parametrize("taps", [3, 4])
+def test_strides_are_two_phases(taps, rng):
+    """Every other cell of the input is an image of its own, and every other tap its kernel: F(2, 2), or F(3, 2), of the even and of the odd ones."""
+    m = taps - 1
+    d, g = [int(v) for v in rng.integers(-9, 10, 2 * m + taps - 2)], [int(v) for v in rng.integers(-9, 10, taps)]
+    wanted = [sum(d[2 * i + j] * g[j] for j in range(taps)) for i in range(m)]
+    even = winograd.correlate(winograd.POINTS[m - 1], m, 2, d[::2], g[::2])
+    odd = winograd.correlate(winograd.POINTS[m - 1], m, 2, d[1::2], g[1::2]) if taps == 4 else [g[1] * v for v in d[1::2]]
+    assert [a + b for a, b in zip(even, odd, strict=True)] == wanted
+
+
 def test_documented_matrices():
     """The matrices written in the kernel's notes, up to the signs that cancel between two of them."""
     output, taps, data = winograd.matrices(winograd.POINTS[4], 4, 3)
@@ -83,6 +94,77 @@ def test_gaps_and_groups_agree_with_the_direct_sum(case, layout, isa, rng):
     compare(F.conv2d, F.conv2d_backward, x, w, b, layout, rng, padding=padding, dilation=dilation, groups=groups)
 
 
+STRIDES = [  # n, c, k, size, kernel, stride, padding, groups: ragged channels, filters and edges, both schedules, rows alone
+    (1, 16, 16, (6, 6), 3, 2, 1, 1),
+    (2, 17, 19, (9, 13), 3, 2, 1, 1),
+    (1, 64, 33, (8, 8), 3, 2, 2, 1),
+    (3, 20, 70, (5, 5), 3, 2, 0, 1),
+    (1, 130, 40, (38, 17), 3, 2, 1, 1),
+    (2, 32, 64, (61, 90), 3, 2, 1, 2),
+    (1, 300, 140, (16, 20), 3, 2, (0, 1), 1),
+    (1, 3, 2, (4, 4), 3, 2, 1, 1),
+    (1, 16, 16, (6, 6), 4, 2, 1, 1),
+    (2, 17, 19, (9, 13), 4, 2, 1, 1),
+    (1, 130, 40, (38, 17), 4, 2, (2, 0), 1),
+    (2, 32, 64, (61, 90), 4, 2, 3, 2),
+    (1, 300, 140, (16, 20), 4, 2, 1, 1),
+    (1, 48, 40, (7, 50), (1, 3), (1, 2), (0, 1), 1),
+    (1, 48, 40, (7, 50), (1, 4), (1, 2), 0, 1),
+    (1, 48, 40, (7, 50), (1, 2), 1, 0, 1),
+    (2, 17, 19, (9, 13), 2, 1, 1, 1),
+    (1, 300, 140, (16, 20), 2, 1, 0, 1),
+    (2, 40, 64, (80, 75), 2, 1, 0, 1),
+]
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+@pytest.mark.parametrize("case", STRIDES, ids=str)
+def test_strides_and_windows_of_two_agree_with_the_direct_sum(case, layout, isa, rng):
+    n, c, k, size, kernel, stride, padding, groups = case
+    kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    x, w, b = rng.normal(size=(n, c, *size)), rng.normal(size=(k, c // groups, *kernel)), rng.normal(size=k)
+    for mode in ("zeros", "reflect"):
+        compare(F.conv2d, F.conv2d_backward, x, w, b, layout, rng, stride=stride, padding=padding, padding_mode=mode, groups=groups)
+    if stride == 1:
+        compare(
+            F.conv2d, F.conv2d_backward, x, w, b, layout, rng, padding=padding, dilation=(1, 2) if kernel[0] == 1 else (3, 2), groups=groups
+        )
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+def test_strides_of_windows_of_planes(layout, isa, rng):
+    x, b = rng.normal(size=(2, 32, 5, 13, 18)), rng.normal(size=48)
+    for kernel, stride in (((2, 3, 3), (1, 2, 2)), ((3, 4, 4), 2), ((2, 2, 2), (2, 1, 1))):
+        compare(F.conv3d, F.conv3d_backward, x, rng.normal(size=(48, 32, *kernel)), b, layout, rng, stride=stride, padding=1)
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+@pytest.mark.parametrize("case", [(33, 40, 12, 0), (64, 64, 28, 0), (130, 17, 7, 1)], ids=str)
+def test_transposed_convolutions_by_phases_of_two_taps(case, layout, isa, rng):
+    """float32, where 'auto' takes the algorithm: each phase of a stride of 2 is a convolution by 2x2. Against float64."""
+    c, k, size, more = case
+    order = np.ascontiguousarray if layout == "C order" else cnnpy.channels_last
+    x, w, b = rng.normal(size=(2, c, size, size + 1)), rng.normal(size=(c, k, 4, 4)), rng.normal(size=k)
+    options = {"stride": 2, "padding": 1, "output_padding": more}
+    single = [a.astype(np.float32) for a in (x, w, b)]
+    got, wanted = F.conv_transpose2d(order(single[0]), *single[1:], **options), F.conv_transpose2d(x, w, b, **options)
+    assert np.max(np.abs(got - wanted)) <= 2e-6 * np.max(np.abs(wanted)) * np.sqrt(c)
+    dy = rng.normal(size=wanted.shape)
+    got = F.conv_transpose2d_backward(order(dy.astype(np.float32)), order(single[0]), *single[1:], **options)
+    wanted = F.conv_transpose2d_backward(dy, x, w, b, **options)
+    for a, e in zip(got, wanted, strict=True):
+        assert np.max(np.abs(a - e)) <= 2e-6 * np.max(np.abs(e)) * np.sqrt(c)
+
+
+def test_strides_are_exact_on_multiples_of_four(isa, rng):
+    """F(2, 2) divides nothing, F(3, 2) halves twice: whole numbers stay whole."""
+    x = rng.integers(-4, 5, (2, 40, 30, 31)).astype(np.float32)
+    for kernel, stride in ((3, 2), (4, 2), (2, 1)):
+        w = (1 if kernel == 3 else 4) * rng.integers(-3, 4, (48, 40, kernel, kernel)).astype(np.float32)
+        pair = [F.conv2d(x, w, padding=1, stride=stride, algorithm=a) for a in ("winograd", "direct")]
+        assert np.array_equal(*pair)
+
+
 PLANES = [  # n, c, k, size, padding, dilation, stride, groups
     (1, 16, 16, (4, 6, 6), 1, 1, 1, 1),
     (2, 32, 48, (5, 9, 13), 1, 1, 1, 1),
@@ -140,6 +222,15 @@ def compare(forward, backward, x, w, b, layout, rng, **options):
     for wanted, got in zip(*(backward(dy, order(x), w, b, algorithm=a, **options) for a in ("direct", "winograd")), strict=True):
         if wanted is not None:
             close(got, wanted)
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 2), (4, 2), (2, 1)])
+def test_error_of_strides_in_units_of_the_direct_sum(kernel, stride, isa, rng):
+    """Sums of two and of three points lose less than the direct sum."""
+    x, w = rng.normal(size=(2, 64, 41, 40)).astype(np.float32), rng.normal(size=(64, 64, kernel, kernel)).astype(np.float32)
+    exact = F.conv2d(x.astype(np.float64), w.astype(np.float64), stride=stride)
+    direct, fast = (np.sqrt(np.mean((F.conv2d(x, w, stride=stride, algorithm=a) - exact) ** 2)) for a in ("direct", "winograd"))
+    assert 0 < direct and direct / 3 < fast < 1.3 * direct and fast != direct
 
 
 @pytest.mark.parametrize("kind", ["gaps", "groups", "planes", "rows"])
@@ -261,7 +352,11 @@ def test_a_kernel_that_it_does_not_know():
     )
     for w, options in (
         (np.zeros((16, 16, 5, 5)), {}),
-        (np.zeros((16, 16, 3, 3)), {"stride": 2}),
+        (np.zeros((16, 16, 3, 3)), {"stride": 3}),
+        (np.zeros((16, 16, 3, 3)), {"stride": (1, 2)}),
+        (np.zeros((16, 16, 3, 2)), {}),
+        (np.zeros((16, 16, 2, 2)), {"stride": 2}),
+        (np.zeros((16, 16, 3, 3)), {"stride": 2, "dilation": 2}),
         (np.zeros((16, 16, 3, 3)), {"dilation": 9, "padding": 9}),
         (np.zeros((16, 16, 3, 3)), {"dilation": 2, "padding": 2, "padding_mode": "reflect"}),
         (np.zeros((16, 1, 3, 3)), {"groups": 16}),
@@ -269,7 +364,7 @@ def test_a_kernel_that_it_does_not_know():
         with pytest.raises(ValueError, match=known):
             F.conv2d(x, w, algorithm="winograd", **options)
     with pytest.raises(
-        ValueError, match=r"conv3d: algorithm is 'winograd'.* multiples of 16 channels and filters a group where they have several planes"
+        ValueError, match=r"conv3d: algorithm is 'winograd'.*multiples of 16 channels and filters a group where they have several planes"
     ):
         F.conv3d(np.zeros((1, 17, 3, 8, 8)), np.zeros((16, 17, 3, 3, 3)), algorithm="winograd")
     with pytest.raises(ValueError, match="conv2d: algorithm is 'fft', expected one of 'auto', 'direct', 'winograd'"):

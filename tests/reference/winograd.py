@@ -6,7 +6,7 @@ transposing that bilinear form gives the correlation F(m, r): m outputs of r tap
 
 from fractions import Fraction
 
-POINTS = {2: [0, 1, -1], 4: [0, 1, -1, Fraction(1, 2), -2]}
+POINTS = {1: [0, 1], 2: [0, 1, -1], 4: [0, 1, -1, Fraction(1, 2), -2]}
 
 
 def _coefficients(roots):
