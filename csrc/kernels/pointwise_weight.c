@@ -217,7 +217,7 @@ static void compute_series(const struct plan *s, long series, long block, int wo
                     }
                     t.ahead = height * apart;
                     if (streams && width == TILE_WIDTH)
-                        FN(tile_fetching)(height)(&t);
+                        FN(tile_columns_fetching)(height)(&t);
                     else
                         (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
                 }

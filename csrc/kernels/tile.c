@@ -22,7 +22,7 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
 
 /* Steps of k written out one after another; rows whose pointers fit the integer registers; pointers for more
  * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; lines that B is asked for ahead. */
-enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 16 };
+enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 16, NEAR = 2 * LINE, LONG = 16 * LINE };
 
 /* The bytes from each row of A to the next, or 0 if they differ. */
 ALWAYS_INLINE long even_stride(const struct tile *t, const long rows)
@@ -63,7 +63,15 @@ ALWAYS_INLINE void even_steps(const char **base, long stride, const real *b, con
     }
 }
 
-enum kind { ROWS, COLUMNS, FETCHING };
+/* Fetches what comes next, line by line, as it falls due: `bytes` more. */
+ALWAYS_INLINE const char *fetch_due(const char *next, long *due, long bytes)
+{
+    for (*due += bytes; *due >= 64; *due -= 64, next += 64)
+        __builtin_prefetch(next, 0, 2);
+    return next;
+}
+
+enum kind { ROWS, ROWS_FETCHING, COLUMNS, COLUMNS_FETCHING };
 
 /* rows and vectors are constants at every call, so the accumulators live in registers and the loops over them vanish. */
 ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const enum kind kind)
@@ -76,7 +84,8 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
         UNROLL for (int v = 0; v < vectors; v++)
             sum[i][v] = (vec){0};
     const long depth = t->depth, step = t->step;
-    const long stride = kind == ROWS && rows > EVEN ? even_stride(t, rows) : 0;
+    const int across = kind == ROWS || kind == ROWS_FETCHING, fetching = kind == ROWS_FETCHING || kind == COLUMNS_FETCHING;
+    const long stride = across && rows > EVEN ? even_stride(t, rows) : 0;
     /* The lines of C are fetched before they are stored: one row with every line of A if there are enough, lest A and B wait for all of them. */
     const int one_by_one = rows > EVEN && stride && t->parts * (depth / LINE) >= rows;
     if (t->join == CONTINUE)
@@ -88,13 +97,14 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
 
     const real *b = t->b;
     const char *next = t->next;
+    long due = 0;
     long fetched = one_by_one && t->join != CONTINUE ? 0 : rows;
     for (long p = 0; p < t->parts; p++) {
         const long offset = t->offset[p];
-        if (kind != ROWS) {
+        if (!across) {
             const real *column = t->a[0] + offset;
-            for (long k = 0; k < depth; k++, column += step, b += width, next += kind == FETCHING ? t->next_step : 0) {
-                if (kind == FETCHING)
+            for (long k = 0; k < depth; k++, column += step, b += width, next += fetching ? t->next_step : 0) {
+                if (fetching)
                     __builtin_prefetch(next, 0, 2);
                 vec bv[TILE_VECTORS];
                 load_term(b, vectors, bv);
@@ -109,16 +119,21 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             UNROLL for (long j = 0; j < divide_up(rows, 3); j++)
                 base[j] = (const char *)(t->a[0] + offset) + 3 * j * stride;
             long k = depth;
+            const long soon = t->parts * depth >= LONG && depth >= 2 * NEAR ? NEAR : 0, later = (p + 1 < t->parts ? t->offset[p + 1] - offset : t->ahead + t->offset[0] - offset) - (depth - soon);
             for (; k >= LINE; k -= LINE) {
+                const long distance = (k > soon ? (soon ? soon : t->ahead) : soon + later) * (long)sizeof(real);
                 UNROLL for (long i = 0; i < rows; i++)
-                    __builtin_prefetch(base[i / 3] + i % 3 * stride + t->ahead * (long)sizeof(real));
+                    __builtin_prefetch(base[i / 3] + i % 3 * stride + distance);
                 if (fetched < rows) {
                     UNROLL for (int v = 0; v < vectors; v++)
                         __builtin_prefetch(t->c[fetched] + v * LANES, 1);
                     fetched++;
                 }
-                for (int part = 0; part < LINE; part += STEPS, b += STEPS * width)
+                for (int part = 0; part < LINE; part += STEPS, b += STEPS * width) {
+                    if (fetching)
+                        next = fetch_due(next, &due, STEPS * t->next_step);
                     even_steps(base, stride, b, STEPS, rows, vectors, sum);
+                }
             }
             for (; k > 0; k--, b += width)
                 even_steps(base, stride, b, 1, rows, vectors, sum);
@@ -131,6 +146,8 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                 const long end = k + LINE < offset + depth ? k + LINE : offset + depth;
                 UNROLL for (long i = 0; i < rows; i++)
                     __builtin_prefetch((rows > POINTERS ? t->a[i] : row[i]) + k + t->ahead);
+                if (fetching)
+                    next = fetch_due(next, &due, LINE * t->next_step);
                 for (; k < end; k++, b += width) {
                     if (rows > POINTERS)
                         RELOAD;
@@ -189,10 +206,12 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     static void rows_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, ROWS); }             \
     static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }          \
     static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, COLUMNS); }    \
-    static void fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, FETCHING); }
+    static void rows_fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, ROWS_FETCHING); }          \
+    static void columns_fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, COLUMNS_FETCHING); }
 #define ROWS_OF(rows) {rows_##rows##x1, rows_##rows##x2}
 #define COLUMNS_OF(rows) {columns_##rows##x1, columns_##rows##x2}
-#define FETCHING_OF(rows) fetching_##rows
+#define ROWS_FETCHING_OF(rows) rows_fetching_##rows
+#define COLUMNS_FETCHING_OF(rows) columns_fetching_##rows
 
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 #if CNN_VECTOR_BYTES == 64 || defined(__aarch64__)
@@ -216,8 +235,17 @@ tile_function *FN(tile_columns)(long rows, int vectors)
     return table[rows - 1][vectors - 1];
 }
 
-tile_function *FN(tile_fetching)(long rows)
+tile_function *FN(tile_rows_fetching)(long rows)
 {
-    static tile_function *const table[TILE_ROWS] = {FETCHING_OF(1), FETCHING_OF(2), FETCHING_OF(3), FETCHING_OF(4), FETCHING_OF(5), FETCHING_OF(6), TALLER(FETCHING_OF)};
+    static tile_function *const table[TILE_ROWS] = {
+        ROWS_FETCHING_OF(1), ROWS_FETCHING_OF(2), ROWS_FETCHING_OF(3), ROWS_FETCHING_OF(4), ROWS_FETCHING_OF(5), ROWS_FETCHING_OF(6), TALLER(ROWS_FETCHING_OF)};
+    return table[rows - 1];
+}
+
+tile_function *FN(tile_columns_fetching)(long rows)
+{
+    static tile_function *const table[TILE_ROWS] = {
+        COLUMNS_FETCHING_OF(1), COLUMNS_FETCHING_OF(2), COLUMNS_FETCHING_OF(3), COLUMNS_FETCHING_OF(4), COLUMNS_FETCHING_OF(5), COLUMNS_FETCHING_OF(6),
+        TALLER(COLUMNS_FETCHING_OF)};
     return table[rows - 1];
 }

@@ -22,7 +22,7 @@ struct tile {
     long step;               /* columns only: reals from one k to the next */
     const real *a[TILE_ROWS];
     long ahead;              /* rows: reals to what is read next after this tile; it is fetched meanwhile */
-    const char *next;        /* fetching only: memory that comes next, next_step bytes of it a term */
+    const char *next;        /* fetching only: memory that comes next, next_step bytes of it a term (rows: not of every term) */
     long next_step;
     const real *b;           /* [parts][depth][vectors * LANES] */
     real *c[TILE_ROWS];
@@ -38,8 +38,9 @@ typedef void tile_function(const struct tile *t);
 /* The tile of `rows` rows (1 .. TILE_ROWS) and `vectors` vectors (1 .. TILE_VECTORS). */
 tile_function *FN(tile_rows)(long rows, int vectors);
 tile_function *FN(tile_columns)(long rows, int vectors);
-/* As tile_columns of whole width, and fetches meanwhile what comes next. */
-tile_function *FN(tile_fetching)(long rows);
+/* As these of whole width, and they fetch meanwhile what comes next. */
+tile_function *FN(tile_rows_fetching)(long rows);
+tile_function *FN(tile_columns_fetching)(long rows);
 
 /* How a product of m rows is cut into tiles: `tiles` of nearly equal height, none above TILE_ROWS. */
 struct cut { long tiles, height, taller; };
