@@ -48,14 +48,20 @@ static void pack_transposed(const real *m, long stride, long rows, long columns,
         pack_panel_of(m, rows, columns, stride, 1, panel, to + panel * columns * TILE_WIDTH);
 }
 
-/* c[m][pitch] (+)= a times the panels of `columns` columns. */
-static void multiply(const real *const *a, long m, long depth, const real *panels, long columns, real *c, long pitch, int add)
+/* Keys of a block that some of the rows up to `end` sees, in whole panels. */
+static long seen_keys(const struct cnn_attention *p, long end, long first, long keys)
+{
+    return p->causal ? max_long(0, min_long(keys, round_up(end - first, TILE_WIDTH))) : keys;
+}
+
+/* c[m][pitch] (+)= a times the panels of `columns` columns, the first `depth` of their `packed` rows. */
+static void multiply(const real *const *a, long m, long depth, long packed, const real *panels, long columns, real *c, long pitch, int add)
 {
     real *rows[BACKWARD_ROWS];
     for (long panel = 0; panel < panels_count(columns); panel++) {
         for (long i = 0; i < m; i++)
             rows[i] = c + i * pitch + panel * TILE_WIDTH;
-        panel_product(a, m, depth, panels + panel * depth * TILE_WIDTH, panels_width(columns, panel), rows, add, NULL);
+        panel_product(a, m, depth, panels + panel * packed * TILE_WIDTH, panels_width(columns, panel), rows, add, NULL);
     }
 }
 
@@ -173,17 +179,18 @@ static void forward_chunk(void *context, long block, int worker)
         pack_rows(v + first * p->v[2], p->v[2], keys, p->w, v_panels);
         for (long row = begin; row < end; row += FORWARD_ROWS) {
             const long rows = min_long(FORWARD_ROWS, end - row);
-            if (p->causal && first > row + rows - 1)
+            const long seen = seen_keys(p, row + rows, first, keys);
+            if (!seen)
                 continue;
             for (long i = 0; i < rows; i++)
                 a[i] = q + (row + i) * p->q[2];
-            multiply(a, rows, p->e, k_panels, keys, scores, FORWARD_KEYS, 0);
+            multiply(a, rows, p->e, p->e, k_panels, seen, scores, FORWARD_KEYS, 0);
             for (long i = 0; i < rows; i += LANES)
-                weigh_rows(s, head, row + i, min_long(LANES, rows - i), first, keys, scores + i * FORWARD_KEYS, sums + (row - begin + i) * pitch, pitch,
+                weigh_rows(s, head, row + i, min_long(LANES, rows - i), first, seen, scores + i * FORWARD_KEYS, sums + (row - begin + i) * pitch, pitch,
                            top + (row - begin + i), total + (row - begin + i));
             for (long i = 0; i < rows; i++)
                 a[i] = scores + i * FORWARD_KEYS;
-            multiply(a, rows, keys, v_panels, p->w, sums + (row - begin) * pitch, pitch, 1);
+            multiply(a, rows, seen, keys, v_panels, p->w, sums + (row - begin) * pitch, pitch, 1);
         }
     }
     for (long i = 0; i < end - begin; i++) {
@@ -202,7 +209,7 @@ static void forward_chunk(void *context, long block, int worker)
             const long rows = min_long(FORWARD_ROWS, end - row);
             for (long i = 0; i < rows; i++)
                 a[i] = q + (row + i) * p->q[2];
-            multiply(a, rows, p->e, k_panels, keys, scores, FORWARD_KEYS, 0);
+            multiply(a, rows, p->e, p->e, k_panels, keys, scores, FORWARD_KEYS, 0);
             for (long i = 0; i < rows; i++) {
                 real *x = scores + i * FORWARD_KEYS, *to = s->weights + (head * p->l + row + i) * p->s + first;
                 score_row(s, head, row + i, first, keys, x);
@@ -276,37 +283,38 @@ static void backward_part(const struct plan *s, long head, long row_begin, long 
         memset(dv_sums, 0, (size_t)(keys * w) * sizeof(real));
         for (long row = row_begin; row < row_end; row += BACKWARD_ROWS) {
             const long rows = min_long(BACKWARD_ROWS, row_end - row);
-            if (p->causal && first > row + rows - 1 && !s->dmask)
+            const long seen = s->dmask ? keys : seen_keys(p, row + rows, first, keys);
+            if (!seen)
                 continue;
             for (long i = 0; i < rows; i++)
                 a[i] = q + (row + i) * p->q[2];
-            multiply(a, rows, p->e, k_across, keys, weights, BACKWARD_KEYS, 0);
+            multiply(a, rows, p->e, p->e, k_across, seen, weights, BACKWARD_KEYS, 0);
             for (long i = 0; i < rows; i++)
                 a[i] = dy + (row + i) * p->y[2];
-            multiply(a, rows, p->w, v_across, keys, errors, BACKWARD_KEYS, 0);
+            multiply(a, rows, p->w, p->w, v_across, seen, errors, BACKWARD_KEYS, 0);
             for (long i = 0; i < rows; i++) {
                 real *x = weights + i * BACKWARD_KEYS, *d = errors + i * BACKWARD_KEYS;
-                score_row(s, head, row + i, first, keys, x);
+                score_row(s, head, row + i, first, seen, x);
                 const vec dot = vec_fill(dots[row + i]), shift = vec_fill(log_sum[row + i]), scale = vec_fill((real)p->scale);
-                for (long j = 0; j < keys; j += LANES) {
+                for (long j = 0; j < seen; j += LANES) {
                     const vec weight = vec_exp(vec_load(x + j) - shift), error = weight * (vec_load(d + j) - dot);
                     vec_store(x + j, weight);
                     vec_store(d + j, error * scale);
                     if (s->dmask && s->with_keys)
-                        vec_put(s->dmask + (head * p->l + row + i) * p->s + first + j, error, min_long(LANES, keys - j));
+                        vec_put(s->dmask + (head * p->l + row + i) * p->s + first + j, error, min_long(LANES, seen - j));
                 }
                 a[i] = d;
             }
             if (s->with_keys && dv) {
                 pack_rows(dy + row * p->y[2], p->y[2], rows, p->w, dy_panels);
-                multiply_columns(weights, BACKWARD_KEYS, keys, rows, dy_panels, p->w, dv_sums, w);
+                multiply_columns(weights, BACKWARD_KEYS, seen, rows, dy_panels, p->w, dv_sums, w);
             }
             if (s->with_keys && dk) {
                 pack_rows(q + row * p->q[2], p->q[2], rows, p->e, q_panels);
-                multiply_columns(errors, BACKWARD_KEYS, keys, rows, q_panels, p->e, dk_sums, e);
+                multiply_columns(errors, BACKWARD_KEYS, seen, rows, q_panels, p->e, dk_sums, e);
             }
             if (s->with_queries && dq) {
-                multiply(a, rows, keys, k_panels, p->e, dq_sums, e, 0);
+                multiply(a, rows, seen, keys, k_panels, p->e, dq_sums, e, 0);
                 for (long i = 0; i < rows; i++)
                     for (long c = 0; c < p->e; c++)
                         dq[(row + i) * p->q[2] + c] += dq_sums[i * e + c];

@@ -181,3 +181,26 @@ def test_against_pytorch(rng):
         y, a = ours(x, key, value, mask=~blocked, return_weights=True)
         np.testing.assert_allclose(y.data, out.detach(), atol=2e-6)
         np.testing.assert_allclose(a.data, weights.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("queries, keys", [(300, 517), (517, 300), (70, 64), (1, 40), (129, 1)])
+def test_causal_blocks_see_what_the_mask_shows(queries, keys, isa, rng):
+    """Keys that no row of a block sees are left out: the same sums as with a mask of -Inf, forward and in every gradient."""
+    q, k, v = (rng.normal(size=(2, 3, n, 24)).astype(np.float32) for n in (queries, keys, keys))
+    dy = rng.normal(size=(2, 3, queries, 24)).astype(np.float32)
+    mask = np.where(np.arange(keys) <= np.arange(queries)[:, None], 0, -np.inf).astype(np.float32)
+    assert np.array_equal(F.scaled_dot_product_attention(q, k, v, is_causal=True), F.scaled_dot_product_attention(q, k, v, mask))
+    for got, wanted in zip(
+        F.scaled_dot_product_attention_backward(dy, q, k, v, is_causal=True)[:3],
+        F.scaled_dot_product_attention_backward(dy, q, k, v, mask)[:3],
+        strict=True,
+    ):
+        assert np.array_equal(got, wanted)
+
+
+def test_keys_behind_every_row_of_a_block_are_not_read(rng):
+    """A key that is NaN spoils no row far before it."""
+    q, k, v = (rng.normal(size=(1, 1, 600, 16)).astype(np.float32) for _ in range(3))
+    k[..., 500:, :] = v[..., 500:, :] = np.nan
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    assert np.isfinite(y[..., :400, :]).all() and np.isnan(y[..., 500:, :]).all()
