@@ -41,7 +41,7 @@ static char *next_buffer(void)
     return buffers[next++ % 8];
 }
 
-static const char *list_text(const npy_intp *values, int count)
+const char *list_text(const npy_intp *values, int count)
 {
     char *text = next_buffer(), *at = text;
     *at++ = '(';
@@ -60,7 +60,7 @@ const char *longs_text(const long *values, int count)
 }
 
 /* An exception of the object's own __array__, __index__ ... is chained behind ours; MemoryError and the like pass as they are. */
-static int explain(const struct frame *f, PyObject *type, const char *name, const char *expected, PyObject *object)
+int explain(const struct frame *f, PyObject *type, const char *name, const char *expected, PyObject *object)
 {
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_ValueError) && !PyErr_ExceptionMatches(PyExc_TypeError) &&
         !PyErr_ExceptionMatches(PyExc_OverflowError))
@@ -70,7 +70,7 @@ static int explain(const struct frame *f, PyObject *type, const char *name, cons
     return -1;
 }
 
-static int is_masked(PyObject *object)
+int is_masked(PyObject *object)
 {
     for (PyTypeObject *t = Py_TYPE(object); t; t = t->tp_base)
         if (!strcmp(t->tp_name, "MaskedArray") || !strcmp(t->tp_name, "numpy.ma.MaskedArray") || !strcmp(t->tp_name, "numpy.ma.core.MaskedArray"))
@@ -318,6 +318,20 @@ static void release_owner(PyObject *capsule)
 
 enum { LARGE_RESULT = 1 << 16 }; /* above this the system's allocator would fault in fresh pages */
 
+void result_strides(int rank, const npy_intp *shape, int channels_last, npy_intp item, npy_intp *strides)
+{
+    npy_intp step = item;
+    if (channels_last) {
+        strides[1] = step;
+        step *= shape[1];
+    }
+    for (int i = rank - 1; i >= 0; i--)
+        if (!channels_last || i != 1) {
+            strides[i] = step;
+            step *= shape[i] ? shape[i] : 1;
+        }
+}
+
 PyArrayObject *new_result(struct frame *f, int rank, const npy_intp *shape, int channels_last)
 {
     const int type = f->dtype == CNN_F32 ? NPY_FLOAT : NPY_DOUBLE;
@@ -329,16 +343,7 @@ PyArrayObject *new_result(struct frame *f, int rank, const npy_intp *shape, int 
     if ((size_t)bytes > cnn_memory_limit())
         return refuse(f, PyExc_MemoryError, "the result of shape %s needs %zd bytes, more than the memory limit of %zu", list_text(shape, rank),
                       (Py_ssize_t)bytes, cnn_memory_limit());
-    npy_intp step = item;
-    if (channels_last) {
-        strides[1] = step;
-        step *= shape[1];
-    }
-    for (int i = rank - 1; i >= 0; i--)
-        if (!channels_last || i != 1) {
-            strides[i] = step;
-            step *= shape[i] ? shape[i] : 1;
-        }
+    result_strides(rank, shape, channels_last, item, strides);
     if (bytes < LARGE_RESULT) {
         PyObject *a = PyArray_New(&PyArray_Type, rank, shape, type, channels_last ? strides : NULL, NULL, 0, 0, NULL);
         return (PyArrayObject *)frame_keep(f, a);
@@ -422,72 +427,12 @@ PyArrayObject *ordered_like(struct frame *f, PyArrayObject *a, PyArrayObject *li
     return frame_keep(f, (PyObject *)copy) && copy_into(f, copy, a) == 0 ? copy : NULL;
 }
 
-/* Whether two elements of the array may share memory: strides that do not nest. */
-static int overlaps_itself(PyArrayObject *a)
-{
-    npy_intp below = PyArray_ITEMSIZE(a);
-    char done[NPY_MAXDIMS] = {0};
-    for (int n = 0; n < PyArray_NDIM(a); n++) {
-        int best = -1;
-        for (int i = 0; i < PyArray_NDIM(a); i++)
-            if (!done[i] && (best < 0 || Py_ABS(PyArray_STRIDE(a, i)) < Py_ABS(PyArray_STRIDE(a, best))))
-                best = i;
-        done[best] = 1;
-        if (PyArray_DIM(a, best) > 1) {
-            if (Py_ABS(PyArray_STRIDE(a, best)) < below)
-                return 1;
-            below = Py_ABS(PyArray_STRIDE(a, best)) * (PyArray_DIM(a, best) - 1) + below;
-        }
-    }
-    return 0;
-}
-
 int check_shape(const struct frame *f, const char *name, PyArrayObject *a, int rank, const npy_intp *shape)
 {
     if (PyArray_NDIM(a) == rank && PyArray_CompareLists(PyArray_DIMS(a), shape, rank))
         return 0;
     refuse(f, PyExc_ValueError, "%s has shape %s, expected %s", name, shape_text(a), list_text(shape, rank));
     return -1;
-}
-
-int check_out(const struct frame *f, PyObject *object, int rank, const npy_intp *shape)
-{
-    if (object == Py_None)
-        return 0;
-    if (!PyArray_Check(object) || is_masked(object))
-        return explain(f, PyExc_TypeError, "out", "a numpy.ndarray", object);
-    PyArrayObject *out = (PyArrayObject *)object;
-    if (PyArray_TYPE(out) != (f->dtype == CNN_F32 ? NPY_FLOAT : NPY_DOUBLE)) {
-        refuse(f, PyExc_TypeError, "out has dtype %S, expected %s", (PyObject *)PyArray_DESCR(out), f->dtype == CNN_F32 ? "float32" : "float64");
-        return -1;
-    }
-    if (PyArray_NDIM(out) != rank || !PyArray_CompareLists(PyArray_DIMS(out), shape, rank)) {
-        refuse(f, PyExc_ValueError, "out has shape %s, expected %s", shape_text(out), list_text(shape, rank));
-        return -1;
-    }
-    if (!PyArray_ISWRITEABLE(out)) {
-        refuse(f, PyExc_ValueError, "out is read-only");
-        return -1;
-    }
-    if (overlaps_itself(out)) {
-        refuse(f, PyExc_ValueError, "out overlaps itself in memory");
-        return -1;
-    }
-    return 0;
-}
-
-PyObject *deliver(struct frame *f, PyArrayObject *result, PyObject *out)
-{
-    if (!result || PyErr_Occurred())
-        return frame_return(f, NULL);
-    if (out != Py_None) {
-        record_failure(f->function, "out= cannot be recorded");
-        if (PyArray_CopyInto((PyArrayObject *)out, result) < 0)
-            return frame_return(f, NULL);
-        result = (PyArrayObject *)out;
-    }
-    Py_INCREF(result);
-    return frame_return(f, (PyObject *)result);
 }
 
 int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted)

@@ -38,6 +38,10 @@ PyObject *frame_return(struct frame *f, PyObject *result);           /* releases
 void *refuse(const struct frame *f, PyObject *type, const char *format, ...);
 /* "(2, 3, 5)" in one of a few rotating buffers. */
 const char *shape_text(PyArrayObject *a);
+const char *list_text(const npy_intp *values, int count);
+/* Raises "{name} is {type of object}, expected {expected}"; -1. */
+int explain(const struct frame *f, PyObject *type, const char *name, const char *expected, PyObject *object);
+int is_masked(PyObject *object); /* a numpy.ma array */
 const char *longs_text(const long *values, int count);
 
 /* Arrays. An argument becomes an ndarray of numbers (kept in the frame), NULL if it is None and may be; then all of a call
@@ -70,6 +74,7 @@ enum { LARGEST_INT = 2147483647 };
 int check_shape(const struct frame *f, const char *name, PyArrayObject *a, int rank, const npy_intp *shape);
 
 /* Results. channels_last: (N, C, spatial) with channels neighbours in memory; C order otherwise. */
+void result_strides(int rank, const npy_intp *shape, int channels_last, npy_intp item, npy_intp *strides); /* that it has, in bytes */
 PyArrayObject *new_result(struct frame *f, int rank, const npy_intp *shape, int channels_last);
 PyArrayObject *new_int64(struct frame *f, int rank, const npy_intp *shape);
 int is_channels_last(PyArrayObject *a);
@@ -80,8 +85,10 @@ PyArrayObject *in_c_order(struct frame *f, PyArrayObject *a);
 int copy_into(struct frame *f, PyArrayObject *to, PyArrayObject *from); /* arrays of one shape and of the common dtype */
 long element_stride(PyArrayObject *a, int axis);
 
-/* `out=`: checked before anything is computed, written after everything is. */
+/* `out=`: checked before anything is computed. Where a kernel writes: `out` itself if it has the order of a new result and lies apart from what is
+ * read, else a new array that is copied to it at the end. */
 int check_out(const struct frame *f, PyObject *out, int rank, const npy_intp *shape);
+PyArrayObject *result_for(struct frame *f, PyObject *out, int rank, const npy_intp *shape, int channels_last, PyArrayObject *const *read, int count);
 PyObject *deliver(struct frame *f, PyArrayObject *result, PyObject *out);
 
 /* Runs an entry with scratch, threads and the GIL released where the work (nanoseconds) is worth it. 0, or -1 and an exception. */

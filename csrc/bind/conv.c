@@ -131,7 +131,8 @@ static PyObject *conv_forward(PyObject *module, PyObject *const *args, Py_ssize_
         return frame_return(&f, NULL);
     if (b && !(b = in_c_order(&f, b)))
         return frame_return(&f, NULL);
-    PyArrayObject *y = new_result(&f, (int)rank + 1 + batched, shape, batched && is_channels_last(x));
+    PyArrayObject *const read[] = {x, w, b};
+    PyArrayObject *y = result_for(&f, args[11], (int)rank + 1 + batched, shape, batched && is_channels_last(x), read, 3);
     if (!y)
         return frame_return(&f, NULL);
     find_strides(x, (int)rank, p.x);

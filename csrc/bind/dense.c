@@ -67,8 +67,10 @@ static PyObject *linear_forward(PyObject *module, PyObject *const *args, Py_ssiz
     shape[rank - 1] = PyArray_DIM(w, 0);
     struct rows from, to;
     PyArrayObject *y;
-    if (check_out(&f, args[3], rank, shape) < 0 || (b && !(b = in_c_order(&f, b))) || !(y = new_result(&f, rank, shape, 0)) ||
-        as_rows(&f, x, &from) < 0 || as_rows(&f, y, &to) < 0)
+    if (check_out(&f, args[3], rank, shape) < 0 || (b && !(b = in_c_order(&f, b))))
+        return frame_return(&f, NULL);
+    PyArrayObject *const read[] = {x, w, b};
+    if (!(y = result_for(&f, args[3], rank, shape, 0, read, 3)) || as_rows(&f, x, &from) < 0 || as_rows(&f, y, &to) < 0)
         return frame_return(&f, NULL);
     const struct cnn_conv p = linear_problem(&from, &to, w);
     void *const arrays[] = {PyArray_DATA(from.x), PyArray_DATA(w), b ? PyArray_DATA(b) : NULL, PyArray_DATA(y)};

@@ -41,7 +41,7 @@ static PyObject *forward(const struct map_row *row, PyObject *const *args, Py_ss
         return frame_return(&f, NULL);
     if (!is_dense(x) && !(x = in_c_order(&f, x)))
         return frame_return(&f, NULL);
-    PyArrayObject *y = new_result(&f, PyArray_NDIM(x), PyArray_DIMS(x), is_channels_last(x));
+    PyArrayObject *y = result_for(&f, args[1], PyArray_NDIM(x), PyArray_DIMS(x), is_channels_last(x), &x, 1);
     if (!y)
         return frame_return(&f, NULL);
     p.size = PyArray_SIZE(x);

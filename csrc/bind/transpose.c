@@ -109,7 +109,10 @@ static PyObject *conv_transpose_forward(PyObject *module, PyObject *const *args,
         too_large(&f, w, "weight"))
         return frame_return(&f, NULL);
     const int batched = PyArray_NDIM(x) == rank + 2, nd = result_shape(&p, o.rank, batched, shape);
-    if (check_out(&f, args[11], nd, shape) < 0 || (b && !(b = in_c_order(&f, b))) || !(y = new_result(&f, nd, shape, batched && is_channels_last(x))))
+    if (check_out(&f, args[11], nd, shape) < 0 || (b && !(b = in_c_order(&f, b))))
+        return frame_return(&f, NULL);
+    PyArrayObject *const read[] = {x, w, b};
+    if (!(y = result_for(&f, args[11], nd, shape, batched && is_channels_last(x), read, 3)))
         return frame_return(&f, NULL);
     find_strides(y, o.rank, p.x);
     find_strides(x, o.rank, p.y);

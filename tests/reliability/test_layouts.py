@@ -114,3 +114,24 @@ def test_channels_last_in_channels_last_out():
         _, c, h, w = y.shape
         assert y.strides == (c * h * w * 4, 4, w * c * 4, c * 4)
     assert F.conv2d(np.ones((2, 5, 6, 7), np.float32), np.ones((8, 5, 3, 3), np.float32)).flags.c_contiguous
+
+
+def test_out_in_the_order_of_a_result_is_written_at_once(rng):
+    """No array beside it: the memory limit forbids one."""
+    import cnnpy
+    from cnnpy import functional as F
+
+    x, w = rng.normal(size=(2, 32, 80, 80)).astype(np.float32), rng.normal(size=(32, 32, 1, 1)).astype(np.float32)
+    last = F.channels_last(x)
+    wanted = [F.relu(x), F.conv2d(x, w), F.conv2d(last, w)]
+    out = [np.empty_like(wanted[0]), np.empty_like(wanted[1]), F.channels_last(np.empty_like(wanted[2]))]
+    cnnpy.set_memory_limit(1 << 20)
+    try:
+        F.relu(x, out=out[0])
+        F.conv2d(x, w, out=out[1])
+        F.conv2d(last, w, out=out[2])
+        with pytest.raises(MemoryError, match="more than the memory limit"):
+            F.relu(x, out=x)
+    finally:
+        cnnpy.set_memory_limit(None)
+    assert all(np.array_equal(a, b) for a, b in zip(out, wanted, strict=True))
