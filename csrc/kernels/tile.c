@@ -135,6 +135,8 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                     even_steps(base, stride, b, STEPS, rows, vectors, sum);
                 }
             }
+            for (; k >= STEPS; k -= STEPS, b += STEPS * width)
+                even_steps(base, stride, b, STEPS, rows, vectors, sum);
             for (; k > 0; k--, b += width)
                 even_steps(base, stride, b, 1, rows, vectors, sum);
         } else {
