@@ -276,6 +276,8 @@ def test_error_in_units_of_the_direct_sum(isa):
     report = accuracy_report()
     assert report.worst("direct") == 1
     assert 1 < report.worst("winograd") <= 4
+    double = [r["rms_ratio"] for r in report.rows if (r["algorithm"], r["dtype"]) == ("winograd", "float64")]
+    assert report.worst("winograd", "float64") == max(double) < report.worst("winograd")
     assert "rms/direct" in repr(report)
 
 

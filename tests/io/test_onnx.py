@@ -134,7 +134,7 @@ CALLS = {
     "gelu": (F.gelu, [], {}, (2, 5)),
     "gelu tanh": (F.gelu, [], {"approximate": "tanh"}, (2, 5)),
     "silu": (F.silu, [], {}, (2, 5)),
-    "relu6": (F.relu6, [], {}, (2, 5)),
+    "relu6": (lambda x: F.relu6(x * 8.0), [], {}, (2, 5)),
     "hardtanh": (F.hardtanh, [], {"min_val": -0.5, "max_val": 0.3}, (2, 5)),
     "softplus": (F.softplus, [], {}, (2, 5)),
     "softmax": (F.softmax, [], {"axis": 1}, (2, 5, 3)),

@@ -111,3 +111,20 @@ def test_examples_in_docstrings():
     import cnnpy.tools.geometry
 
     assert doctest.testmod(cnnpy.tools.example).failed == doctest.testmod(cnnpy.tools.geometry).failed == 0
+
+
+def test_output_shape_of_pools_that_round_up():
+    """What a pool really returns, for every size, window, stride and padding that it takes."""
+    for m in range(1, 12):
+        for window in (1, 2, 3, 5):
+            for stride in (1, 2, 3, 4, 7):
+                for padding in range(window // 2 + 1):
+                    if m + 2 * padding < window:
+                        continue
+                    y = F.max_pool1d(np.zeros((1, 1, m), np.float32), window, stride=stride, padding=padding, ceil_mode=True)
+                    assert tools.output_shape(m, window, stride=stride, padding=padding, ceil_mode=True) == y.shape[2], (
+                        m,
+                        window,
+                        stride,
+                        padding,
+                    )
