@@ -31,11 +31,12 @@ algorithm : {{'auto', 'direct', 'winograd'}}
     How to compute. 'direct' sums one fused multiply-add a term. 'winograd' takes 1.5 to 4 times fewer multiplications, with a rounding error
     of at most 4 times the direct one (root mean square); it computes kernels of 3x3 and 2x2 (or rows of 3 and 2) along the last axes with a
     stride of 1 and a dilation of at most 8 (of 1 where padding is not zeros), and of 3x3 and 4x4 (or rows of 3 and 4) with a stride of 2, with
-    fewer groups than channels, and with multiples of 16 channels and filters a group where they have several planes. Passes that it does not
-    know, the gradients by a stride of 2 and the weight gradient of 2x2, are direct sums then. 'auto' takes it for float32 where it is faster, which follows from the shapes alone;
+    fewer groups than channels, and with multiples of 16 channels and filters a group where they have several planes. The input gradient of
+    3x3 with a stride of 2, and weight gradients of all but 3x3 and 3 with a stride of 1, are direct sums then. 'auto' takes it for float32
+    where it is faster, which follows from the shapes alone;
     :func:`cnnpy.set_precision` keeps it direct.
 out : ndarray, optional
-    Takes the result; exact shape and dtype, any strides, may overlap an input.
+    Takes the result; exact shape and dtype, any strides, may overlap an input. Ctrl-C leaves it half written.
 
 Returns
 -------

@@ -43,6 +43,19 @@ ALWAYS_INLINE int is_stream(const struct coming *c)
     return !c->lines || (rows && c->apart == c->along * LINE);
 }
 
+/* Two runs of memory that come next, one after the other, of which each of some tiles fetches `share` bytes while it computes. */
+struct runs {
+    const char *at[2];
+    long bytes[2], share;
+};
+
+/* Where the share of tile number `tile` begins. */
+ALWAYS_INLINE const char *share_at(const struct runs *r, long tile)
+{
+    const long from = r->share * tile;
+    return from < r->bytes[0] ? r->at[0] + from : r->at[1] + (from - r->bytes[0]);
+}
+
 /* Asks for all lines up to number `to`. */
 ALWAYS_INLINE void fetch_coming(struct coming *c, long to)
 {

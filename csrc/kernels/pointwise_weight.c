@@ -150,15 +150,6 @@ static void turn(const real *from, long cells, long step, long filters, long apa
         }
 }
 
-/* What a tile fetches of two streams that come next: first all of x, then all of dy. */
-static void share_stream(struct tile *t, long call, long calls, const struct coming *x, const struct coming *dy)
-{
-    const long lines = x->lines + dy->lines, at = lines * call / calls, count = divide_up(lines, calls);
-    const real *begin = at < x->lines ? x->at + at * LINE : dy->at + (at - x->lines) * LINE;
-    t->next = (const char *)begin;
-    t->next_step = divide_up(count * (long)sizeof(real) * LINE, t->parts * t->depth);
-}
-
 /* The sums of a series for a block of channels and filters. */
 static void compute_series(const struct plan *s, long series, long block, int worker)
 {
@@ -188,6 +179,9 @@ static void compute_series(const struct plan *s, long series, long block, int wo
         if (!s->fetch_dy)
             dy_next.lines = 0;
         const int streams = s->kind == COLUMNS && is_stream(&x_next) && is_stream(&dy_next);
+        const long line = LINE * (long)sizeof(real);
+        const struct runs coming = {{(const char *)x_next.at, (const char *)dy_next.at}, {x_next.lines * line, dy_next.lines * line},
+                                    divide_up((x_next.lines + dy_next.lines) * line, calls)};
         long call = 0;
         for (long low = first_tile; low < last_tile; low += s->near) {
             const long high = min_long(last_tile, low + s->near), k_low = cut_begin(s->cut, low);
@@ -205,7 +199,7 @@ static void compute_series(const struct plan *s, long series, long block, int wo
                 t.valid = min_long(width, p->c - c);
                 for (long tile = low; tile < high; tile++, call++) {
                     if (streams)
-                        share_stream(&t, call, calls, &x_next, &dy_next);
+                        t.next = share_at(&coming, call), t.next_step = divide_up(coming.share, t.parts * t.depth);
                     else {
                         fetch_coming(&x_next, x_next.lines * (call + 1) / calls);
                         fetch_coming(&dy_next, dy_next.lines * (call + 1) / calls);

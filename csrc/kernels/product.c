@@ -352,32 +352,22 @@ static struct coming next_input(const struct plan *s, long block, const struct b
     return begin_coming(w, &next, s->x + group * s->p->x_group + c * w->stride[1], min_long(s->chunk, w->channels - c));
 }
 
-/* What a block reads and writes next, as two runs of memory that the tiles of this block fetch. */
-struct runs {
-    const char *at[2];
-    long bytes[2];
-};
-
-/* input: what is read; box: the one at work, `last` in its last chunk of channels. The runs are empty unless all of it is one run. */
-static struct runs next_runs(const struct plan *s, const struct coming *input, const struct box *box, int last)
+/* What a block reads and writes next: `input`, and the results of the box behind `box`, the one at work, if this is its last chunk of channels. Nothing
+ * where the input is not one run of memory. */
+static struct runs next_runs(const struct plan *s, const struct coming *input, const struct box *box, int last, long tiles)
 {
     const struct product *p = s->p;
     const struct windows *w = &p->in;
     if (!input->lines || !is_stream(input) || s->zero_rows)
         return (struct runs){0};
-    struct runs runs = {{(const char *)input->at}, {input->lines * LINE * (long)sizeof(real)}};
+    struct runs runs = {{(const char *)input->at}, {input->lines * LINE * (long)sizeof(real)}, 0};
     const int row = w->images * w->out[0] * w->out[1] == 1, all = s->slices == 1 && p->groups == 1 && s->phases == 1;
     if (last && s->direct && row && all && p->y[4] == p->filters) {
         const long begin = box->begin[2] + box->size[2], cells = min_long(box->size[2], w->out[2] - begin);
         runs.at[1] = (const char *)(s->y + begin * p->y[4]), runs.bytes[1] = cells * p->y[4] * (long)sizeof(real);
     }
+    runs.share = divide_up(runs.bytes[0] + runs.bytes[1], tiles);
     return runs;
-}
-
-/* From byte `from` of the runs on, as what a tile fetches. */
-ALWAYS_INLINE const char *run_at(const struct runs *runs, long from)
-{
-    return from < runs->bytes[0] ? runs->at[0] + from : runs->at[1] + (from - runs->bytes[0]);
 }
 
 static void compute_block(void *context, long block, int worker)
@@ -418,10 +408,10 @@ static void compute_block(void *context, long block, int worker)
             find_cells(s, &box, pitch, in, out);
         t.join = c0 || p->accumulate ? CONTINUE : OVERWRITE;
         struct coming input = next_input(s, block, &box, c0);
-        const struct runs runs = next_runs(s, &input, &box, is_last);
-        if (runs.bytes[0] || s->in_place)
+        const long calls = (last - first) * cut.tiles;
+        const struct runs runs = next_runs(s, &input, &box, is_last, calls);
+        if (runs.share || s->in_place)
             input.lines = 0;
-        const long calls = (last - first) * cut.tiles, share = divide_up(runs.bytes[0] + runs.bytes[1], calls);
         long call = 0;
         for (long panel = first; panel < last; panel++) {
             const struct view v = view_panel(s, group, panel);
@@ -434,14 +424,15 @@ static void compute_block(void *context, long block, int worker)
                 t.parts = find_taps(s, &v, pitch, offset);
                 t.depth = s->one_run ? channels * v.taps[2] : channels;
             }
-            t.next_step = divide_up(share, t.parts * t.depth);
+            t.next_step = divide_up(runs.share, t.parts * t.depth);
             t.valid = s->direct ? v.valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + (group * s->panels + panel) * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
-            for (long i = 0; i < cut.tiles; i++) {
-                if (input.lines)
+            for (long i = 0; i < cut.tiles; i++, call++) {
+                if (runs.share)
+                    t.next = share_at(&runs, call);
+                else if (input.lines)
                     fetch_coming(&input, input.lines * (call + 1) / calls);
-                t.next = run_at(&runs, share * call++);
                 const long begin = cut_begin(cut, i), height = cut_height(cut, i);
                 t.ahead = in[cut_begin(cut, i + 1 < cut.tiles ? i + 1 : 0)] - in[begin];
                 for (long r = 0; r < height; r++) {
@@ -452,7 +443,7 @@ static void compute_block(void *context, long block, int worker)
                     struct reach reach[2];
                     reach_of_cells(s, &box, &v, begin, height, reach);
                     run_reached(t, &v, reach, height, width, t.parts / (v.taps[0] * v.taps[1]));
-                } else if (runs.bytes[0] && width == TILE_WIDTH)
+                } else if (runs.share && width == TILE_WIDTH)
                     FN(tile_rows_fetching)(height)(&t);
                 else
                     FN(tile_rows)(height, (int)(width / LANES))(&t);

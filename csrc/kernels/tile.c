@@ -21,7 +21,8 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
 }
 
 /* Steps of k written out one after another; rows whose pointers fit the integer registers; pointers for more
- * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; lines that B is asked for ahead. */
+ * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; lines that B is asked for ahead; reals that A is, in
+ * sums of LONG terms and more: what those fetched for the whole next tile would have left the first cache before it is used. */
 enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 16, NEAR = 2 * LINE, LONG = 16 * LINE };
 
 /* The bytes from each row of A to the next, or 0 if they differ. */
@@ -119,7 +120,9 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             UNROLL for (long j = 0; j < divide_up(rows, 3); j++)
                 base[j] = (const char *)(t->a[0] + offset) + 3 * j * stride;
             long k = depth;
-            const long soon = t->parts * depth >= LONG && depth >= 2 * NEAR ? NEAR : 0, later = (p + 1 < t->parts ? t->offset[p + 1] - offset : t->ahead + t->offset[0] - offset) - (depth - soon);
+            /* Of a long sum's part the last lines are where the next part, or tile, begins. */
+            const long soon = t->parts * depth >= LONG && depth >= 2 * NEAR ? NEAR : 0;
+            const long later = (p + 1 < t->parts ? t->offset[p + 1] - offset : t->ahead + t->offset[0] - offset) - (depth - soon);
             for (; k >= LINE; k -= LINE) {
                 const long distance = (k > soon ? (soon ? soon : t->ahead) : soon + later) * (long)sizeof(real);
                 UNROLL for (long i = 0; i < rows; i++)

@@ -2,8 +2,8 @@
 #include "winograd.h"
 #include "winograd_tiles.h"
 
-/* Windows of a plane: `taps` in a square, or in one row. */
-static int is_square(const struct windows *w, long taps, long step)
+/* Whether windows of a plane are `taps` in a square, or in one row, a step of `step` apart. */
+static int has_taps(const struct windows *w, long taps, long step)
 {
     return w->taps[2] == taps && (w->taps[1] == taps || w->taps[1] == 1) && w->step[2] == step && w->step[1] == (w->taps[1] == 1 ? 1 : step);
 }
@@ -11,7 +11,7 @@ static int is_square(const struct windows *w, long taps, long step)
 int FN(winograd_fits)(const struct windows *w)
 {
     const int strided = w->step[2] == 2;
-    if (!(is_square(w, 3, 1) || is_square(w, 2, 1) || is_square(w, 3, 2) || is_square(w, 4, 2)))
+    if (!(has_taps(w, 3, 1) || has_taps(w, 2, 1) || has_taps(w, 3, 2) || has_taps(w, 4, 2)))
         return 0;
     if (w->spread[1] > (strided ? 1 : CNN_MOST_SPREAD) || w->spread[2] > (strided ? 1 : CNN_MOST_SPREAD))
         return 0;
@@ -33,7 +33,7 @@ static double cost(enum kind kind, const struct windows *w, long filters)
 }
 
 /* Of two kinds the cheaper one, or the direct sum. */
-static int choose(const struct windows *w, long filters, int algorithm)
+static enum kind choose(const struct windows *w, long filters, int algorithm)
 {
     if (algorithm == CNN_DIRECT || !FN(winograd_fits)(w))
         return NO_WINOGRAD;
@@ -56,6 +56,6 @@ int FN(winograd_weight_tile)(const struct cnn_conv *p)
     const struct windows w = FN(conv_windows)(p);
     if (w.taps[2] != 3 || w.step[2] != 1)
         return 0;
-    const int kind = choose(&w, p->k / p->groups, p->algorithm);
-    return kind == NO_WINOGRAD ? 0 : scheme_of((enum kind)kind).outputs;
+    const enum kind kind = choose(&w, p->k / p->groups, p->algorithm);
+    return kind == NO_WINOGRAD ? 0 : scheme_of(kind).outputs;
 }

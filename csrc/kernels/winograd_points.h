@@ -8,8 +8,8 @@
 
 enum { ACROSS = 16, MOST_OUTPUTS = 4 * ACROSS }; /* outputs in a row, and in all, of tiles that leave together */
 
-/* Where the weights of a point lie: those of a sum are one matrix, `part` reals after one another; `sum` reals from the first point of a sum to that
- * of the next if there is one point between. */
+/* Where the weights of a point lie. Points of one sum are one matrix, `part` reals from each to the next; `sum` reals are kept for every point of the
+ * sums before. */
 struct places { long sum, part; };
 
 /* G g G': g[tap] rows of reals `step` apart. */

@@ -36,7 +36,7 @@ ALWAYS_INLINE struct scheme scheme_of(const enum kind kind)
 /* The first of the points that add up to a sum; those of the next one follow. */
 ALWAYS_INLINE int first_point(const enum kind kind, int sum)
 {
-    return kind == F2_3_STRIDED ? (sum == 0 ? 0 : 1 + sum) + (sum == 3) : kind == F3_4_STRIDED ? 2 * sum : sum;
+    return kind == F2_3_STRIDED ? sum + (sum > 0) + (sum > 2) : kind == F3_4_STRIDED ? 2 * sum : sum;
 }
 
 /* B' d */
