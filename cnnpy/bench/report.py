@@ -54,12 +54,11 @@ def _fresh(code, runs=21):
 
 def _machine(sides, threads):
     """(multiply-adds times two a second, bytes a second) that this machine reaches in registers and in memory."""
-    from cnnpy.functional.runtime import config
+    from cnnpy.functional.runtime import fma_probe, num_threads
 
     one = _ours(sides)[:1]
-    lanes = {"base": 4, "avx2": 8, "avx512": 16}[config()["isa"]]
     times, _ = measure(one, ("probe",), threads)
-    peak = 2 * 200_000 * 8 * lanes * threads / times[one[0].name]
+    peak = 2 * W.PROBE_ROUNDS * fma_probe(1) / num_threads() * threads / times[one[0].name]
     times, _ = measure(one, ("stream",), threads, turns=4)
     stream = 2 * 4 * 2**24 / times[one[0].name]
     print(f"{threads} threads: multiply-add ceiling {peak / 1e9:.0f} GF/s; stream (read + write) {stream / 1e9:.0f} GB/s")

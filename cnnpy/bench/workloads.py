@@ -25,6 +25,7 @@ CONV = [
     (32, 6, 16, 14, 5, 1, 1),
     (8, 256, 256, 28, 3, 1, 256),
 ]
+PROBE_ROUNDS = 200_000
 PASSES = ("forward", "dx", "dw")
 CALLS = ("relu of 8 numbers", "conv2d of 5x5")
 OURS = ("cnnpy nhwc", "cnnpy nchw")  # memory orders
@@ -156,7 +157,7 @@ def _torch_lenet(batch, channels_last):
 def _probe(channels_last):
     from cnnpy.functional.runtime import fma_probe
 
-    return lambda: fma_probe(200_000)
+    return lambda: fma_probe(PROBE_ROUNDS)
 
 
 def _stream(channels_last):

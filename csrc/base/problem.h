@@ -103,6 +103,8 @@ struct cnn_resize {
     long x[5], y[5];
 };
 
+enum { CNN_CHAINS = 12 }; /* sums of the probe side by side, each a vector */
+
 /* A flat array of `size` elements; a, b: what the function takes beside them. */
 struct cnn_map {
     long size;

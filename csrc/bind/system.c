@@ -94,7 +94,7 @@ static PyObject *entry_names(PyObject *module, PyObject *const *args, Py_ssize_t
     return list;
 }
 
-/* probe(rounds) -> multiply-adds done in float32 by all threads together, 8 vectors a round */
+/* probe(rounds) -> multiply-adds done in float32 by all threads together */
 static PyObject *probe(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
@@ -108,7 +108,7 @@ static PyObject *probe(PyObject *module, PyObject *const *args, Py_ssize_t n)
     void *const arrays[] = {PyArray_DATA(y)};
     if (run_entry(&f, CNN_probe, &p, arrays, 1e6) < 0)
         return frame_return(&f, NULL);
-    return frame_return(&f, PyFloat_FromDouble((double)p.size * 8 * lanes[cnn_chosen()] * cnn_num_threads()));
+    return frame_return(&f, PyFloat_FromDouble((double)p.size * CNN_CHAINS * lanes[cnn_chosen()] * cnn_num_threads()));
 }
 
 PyMethodDef system_methods[] = {

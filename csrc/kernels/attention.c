@@ -70,15 +70,14 @@ static void multiply_columns(const real *a, long a_pitch, long m, long depth, co
 {
     const long zero = 0;
     const struct cut cut = cut_rows(m);
-    struct tile t = {.parts = 1, .depth = depth, .offset = &zero, .step = a_pitch, .join = CONTINUE};
+    struct tile t = {.parts = 1, .depth = depth, .offset = &zero, .step = a_pitch, .c_apart = pitch, .join = CONTINUE};
     for (long panel = 0; panel < panels_count(columns); panel++) {
         t.b = panels + panel * depth * TILE_WIDTH;
         t.valid = panels_width(columns, panel);
         for (long i = 0; i < cut.tiles; i++) {
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
             t.a[0] = a + begin;
-            UNROLL for (long r = 0; r < TILE_ROWS; r++)
-                t.c[r] = c + min_long(begin + r, m - 1) * pitch + panel * TILE_WIDTH;
+            t.c[0] = c + begin * pitch + panel * TILE_WIDTH;
             FN(tile_columns)(height, (int)(t.valid / LANES))(&t);
         }
     }

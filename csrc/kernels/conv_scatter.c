@@ -90,15 +90,14 @@ static void multiply_row(const struct plan *s, long group, const real *dy, real 
 {
     static const long zero = 0;
     const struct cut cut = cut_rows(s->p->out[2]);
-    struct tile t = {.parts = 1, .depth = s->filters, .offset = &zero, .valid = TILE_WIDTH};
+    struct tile t = {.parts = 1, .depth = s->filters, .offset = &zero, .valid = TILE_WIDTH, .a_apart = s->row_stride,
+                     .c_apart = s->panels * TILE_WIDTH};
     for (long panel = 0; panel < s->panels; panel++) {
         t.b = s->packed + (group * s->panels + panel) * s->filters * TILE_WIDTH;
         for (long i = 0; i < cut.tiles; i++) {
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
-            for (long r = 0; r < height; r++) {
-                t.a[r] = dy + (begin + r) * s->row_stride;
-                t.c[r] = product + (begin + r) * s->panels * TILE_WIDTH + panel * TILE_WIDTH;
-            }
+            t.a[0] = dy + begin * s->row_stride;
+            t.c[0] = product + (begin * s->panels + panel) * TILE_WIDTH;
             FN(tile_rows)(height, TILE_VECTORS)(&t);
         }
     }

@@ -255,14 +255,13 @@ static void compute_tile(const struct plan *s, const struct part *part, long num
     const long r[3] = {tap / across / s->p->window[1], tap / across % s->p->window[1], tap % across};
     const long *d = s->p->dilation;
     struct tile t = {.parts = span.runs, .depth = span.depth, .offset = part->offset[s->pixel ? 0 : height - s->x_cut.height] + span.run, .step = step,
-                     .b = part->dy_panels + number * s->cells * TILE_WIDTH + (span.run * part->depth + span.first) * width, .valid = width,
+                     .b = part->dy_panels + number * s->cells * TILE_WIDTH + (span.run * part->depth + span.first) * width, .valid = width, .c_apart = width,
                      .join = join};
     t.a[0] = (s->in_place ? part->x + group * s->channels + begin
               : s->pixel  ? part->x_panels + group * s->pixel * s->pixels + begin
                           : part->x_panels + (group * s->channels + begin) * s->pixels) +
              (r[0] * d[0] * part->pitch.plane + r[1] * d[1] * part->pitch.row + r[2] * d[2] * part->pitch.pixel) * unit + span.first * step;
-    for (long i = 0; i < height; i++)
-        t.c[i] = sums + i * width;
+    t.c[0] = sums;
     FN(tile_columns)(height, (int)vectors)(&t);
 }
 

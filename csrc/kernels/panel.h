@@ -46,6 +46,20 @@ ALWAYS_INLINE void few_rows(const real *const *a, const int rows, const int vect
         }
 }
 
+/* Whether the rows follow each other `apart` reals from one to the next. */
+ALWAYS_INLINE int evenly_apart(const real *const *row, long rows, long apart)
+{
+    long differs = 0;
+    for (long i = 1; i < rows; i++)
+        differs |= (long)((uintptr_t)row[i] - (uintptr_t)row[i - 1]) ^ apart * (long)sizeof(real);
+    return !differs;
+}
+
+ALWAYS_INLINE long first_apart(const real *const *row, long rows)
+{
+    return rows > 1 ? (long)((uintptr_t)row[1] - (uintptr_t)row[0]) / (long)sizeof(real) : 0;
+}
+
 static inline void panel_product(const real *const *a, long m, long depth, const real *b, long width, real *const *c, int add, const real *bias)
 {
     if (m <= 2) {
@@ -64,11 +78,12 @@ static inline void panel_product(const real *const *a, long m, long depth, const
     struct tile t = {.parts = 1, .valid = width, .depth = depth, .offset = &offset, .ahead = LINE, .b = b, .join = add ? CONTINUE : OVERWRITE, .bias = bias};
     for (long i = 0; i < cut.tiles; i++) {
         const long begin = cut_begin(cut, i), height = cut_height(cut, i);
-        UNROLL for (long r = 0; r < TILE_ROWS; r++) { /* those beyond the height are not read */
-            const long row = min_long(begin + r, m - 1);
-            t.a[r] = a[row], t.c[r] = c[row];
-        }
-        FN(tile_rows)(height, (int)(width / LANES))(&t);
+        const real *const *a_row = a + begin, *const *c_row = (const real *const *)c + begin;
+        t.a_apart = first_apart(a_row, height), t.c_apart = first_apart(c_row, height);
+        const int even = evenly_apart(a_row, height, t.a_apart) && evenly_apart(c_row, height, t.c_apart);
+        for (long r = 0; r < (even ? 1 : height); r++)
+            t.a[r] = a[begin + r], t.c[r] = c[begin + r];
+        (even ? FN(tile_rows) : FN(tile_cells))(height, (int)(width / LANES))(&t);
     }
 }
 

@@ -123,12 +123,11 @@ static void compute_block(void *context, long block, int worker)
         const long channels = min_long(CHUNK, in->channels - c0);
         const int is_last = c0 + channels == in->channels;
         copy_panels(s, x + c0 * in->stride[1], first, count, channels, copy);
-        struct tile t = {.parts = 1, .offset = &zero, .depth = channels, .join = c0 ? CONTINUE : OVERWRITE};
+        struct tile t = {.parts = 1, .offset = &zero, .depth = channels, .a_apart = p->w[0], .c_apart = p->y[1], .join = c0 ? CONTINUE : OVERWRITE};
         t.activation = is_last ? p->activation : CNN_LINEAR;
         for (long tile = first_tile; tile < last_tile; tile++) {
             const long f = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
-            for (long r = 0; r < height; r++)
-                t.a[r] = rows ? w + (f + r) * p->w[0] + c0 : near + r;
+            t.a[0] = rows ? w + f * p->w[0] + c0 : near;
             t.step = height;
             for (long c = 0; !rows && c < channels; c++)
                 for (long r = 0; r < height; r++)
@@ -139,8 +138,7 @@ static void compute_block(void *context, long block, int worker)
                 t.b = copy + i * s->pitch;
                 t.valid = at.valid;
                 t.ahead = i + 1 < count ? 0 : height * p->w[0];
-                for (long r = 0; r < height; r++)
-                    t.c[r] = y + at.image * p->y[0] + (f + r) * p->y[1] + at.first;
+                t.c[0] = y + at.image * p->y[0] + f * p->y[1] + at.first;
                 (rows ? FN(tile_rows) : FN(tile_columns))(height, (int)(at.width / LANES))(&t);
             }
         }

@@ -169,7 +169,7 @@ static void compute_series(const struct plan *s, long series, long block, int wo
     for (long number = begin; number < end; number++) {
         const struct box box = FN(box_at)(&s->in, &s->boxes, number), next = FN(box_at)(&s->in, &s->boxes, min_long(number + 1, s->boxes.total - 1));
         copy_panels(s, &box, first, last - first, x);
-        struct tile t = {.offset = offset, .step = s->out.stride[4], .join = number > begin ? ADD : OVERWRITE};
+        struct tile t = {.offset = offset, .step = s->out.stride[4], .c_apart = sums_row, .join = number > begin ? ADD : OVERWRITE};
         t.parts = find_runs(&s->out, &box, offset, &t.depth);
         const long runs = t.parts, run_depth = t.depth;
         struct coming x_next = begin_coming(&s->in, &next, s->x + c0 * s->in.stride[1], channels);
@@ -205,10 +205,8 @@ static void compute_series(const struct plan *s, long series, long block, int wo
                         fetch_coming(&dy_next, dy_next.lines * (call + 1) / calls);
                     }
                     const long k = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
-                    for (long i = 0; i < height; i++) {
-                        t.a[i] = from + (k - k_low + i) * apart;
-                        t.c[i] = sums + (k + i) * sums_row + c;
-                    }
+                    t.a[0] = from + (k - k_low) * apart, t.a_apart = apart;
+                    t.c[0] = sums + k * sums_row + c;
                     t.ahead = height * apart;
                     if (streams && width == TILE_WIDTH)
                         FN(tile_columns_fetching)(height)(&t);

@@ -1,9 +1,10 @@
 /* probe.c: the machine's ceiling, for benches: independent multiply-adds in registers, as many as a tile's.
  *
- *     y[block] = something that depends on `size` rounds of 8 * LANES multiply-adds of a block */
+ *     y[block] = something that depends on `size` rounds of CHAINS * LANES multiply-adds of a block */
 #include "ops.h"
 
-enum { CHAINS = 8 };
+/* More than two units of four cycles keep busy: with just as many, each that is late leaves one idle. No more than 16 registers hold. */
+enum { CHAINS = CNN_CHAINS };
 
 struct probe {
     long rounds;

@@ -264,8 +264,17 @@ static void reach_of_cells(const struct plan *s, const struct box *b, const stru
     }
 }
 
+/* Whether the rows and planes of all taps reach into the image from all cells of the box. */
+static int reaches_whole(const struct plan *s, const struct box *b, const struct view *v)
+{
+    for (int a = 0; a < 2; a++)
+        if (find_reach(&s->p->in, v, a, b->begin[a]).first > 0 || find_reach(&s->p->in, v, a, b->begin[a] + b->size[a] - 1).last < v->taps[a])
+            return 0;
+    return 1;
+}
+
 /* The tile without the taps that meet nothing but zeros: they would add nothing. parts: taps of a row. */
-static void run_reached(struct tile t, const struct view *v, const struct reach reach[2], long height, long width, long parts)
+static void run_reached(tile_function *run, struct tile t, const struct view *v, const struct reach reach[2], long width, long parts)
 {
     const struct reach rows = reach[1];
     const int whole = rows.first == 0 && rows.last == v->taps[1];
@@ -278,7 +287,7 @@ static void run_reached(struct tile t, const struct view *v, const struct reach 
         t.offset = all.offset + skipped, t.b = all.b + skipped * t.depth * width;
         t.bias = is_last ? all.bias : NULL;
         t.activation = is_last ? all.activation : CNN_LINEAR;
-        FN(tile_rows)(height, (int)(width / LANES))(&t);
+        run(&t);
         t.join = CONTINUE;
     }
 }
@@ -424,7 +433,9 @@ static void compute_block(void *context, long block, int worker)
                 t.parts = find_taps(s, &v, pitch, offset);
                 t.depth = s->one_run ? channels * v.taps[2] : channels;
             }
+            const int whole = !s->zero_rows || reaches_whole(s, &box, &v);
             t.next_step = divide_up(runs.share, t.parts * t.depth);
+            t.a_apart = w->step[2] * pitch.pixel, t.c_apart = s->direct ? p->y[4] : width;
             t.valid = s->direct ? v.valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + (group * s->panels + panel) * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
@@ -435,18 +446,19 @@ static void compute_block(void *context, long block, int worker)
                     fetch_coming(&input, input.lines * (call + 1) / calls);
                 const long begin = cut_begin(cut, i), height = cut_height(cut, i);
                 t.ahead = in[cut_begin(cut, i + 1 < cut.tiles ? i + 1 : 0)] - in[begin];
-                for (long r = 0; r < height; r++) {
+                const int one_row = begin % box.size[2] + height <= box.size[2];
+                for (long r = 0; r < (one_row ? 1 : height); r++) {
                     t.a[r] = a + in[begin + r];
                     t.c[r] = s->direct ? y + out[begin + r] : beside + (begin + r) * width;
                 }
-                if (s->zero_rows) {
+                tile_function *run = (one_row ? FN(tile_rows) : FN(tile_cells))(height, (int)(width / LANES));
+                if (whole)
+                    run(&t);
+                else {
                     struct reach reach[2];
                     reach_of_cells(s, &box, &v, begin, height, reach);
-                    run_reached(t, &v, reach, height, width, t.parts / (v.taps[0] * v.taps[1]));
-                } else if (runs.share && width == TILE_WIDTH)
-                    FN(tile_rows_fetching)(height)(&t);
-                else
-                    FN(tile_rows)(height, (int)(width / LANES))(&t);
+                    run_reached(run, t, &v, reach, width, t.parts / (v.taps[0] * v.taps[1]));
+                }
             }
             if (is_last && !s->direct && !s->pair)
                 scatter(s, beside, NULL, cells, out, v.valid, width, y);

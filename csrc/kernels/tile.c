@@ -1,19 +1,43 @@
 /* tile.c: the bodies of tile.h, one function for every height and width, and the tables that find them. */
 #include "tile.h"
 
-ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int vectors, vec (*to)[TILE_VECTORS], real (*edge)[TILE_WIDTH])
+enum kind { ROWS, CELLS, COLUMNS, COLUMNS_FETCHING };
+
+/* The compiler forgets how it came to x, a pointer or a number: it would keep a register for each of the values that follow from it. */
+#define OPAQUE(x) __asm__("" : "+r"(x))
+
+/* Goes through the rows of C. Those evenly apart follow each other: a store might change the tile, for all that the compiler knows, and it
+ * would read from there where each row is. */
+struct rows { real *at; long apart; };
+
+ALWAYS_INLINE struct rows rows_of(const struct tile *t) { return (struct rows){t->c[0], t->c_apart}; }
+ALWAYS_INLINE real *next_row(struct rows *r, const struct tile *t, const enum kind kind, long i)
 {
+    if (kind == CELLS)
+        return t->c[i];
+    real *row = r->at;
+    r->at += r->apart;
+    OPAQUE(r->at);
+    return row;
+}
+
+ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int vectors, const enum kind kind, vec (*to)[TILE_VECTORS], real (*edge)[TILE_WIDTH])
+{
+    struct rows c = rows_of(t);
     if (t->valid == vectors * LANES) {
-        UNROLL for (long i = 0; i < rows; i++)
+        UNROLL for (long i = 0; i < rows; i++) {
+            const real *row = next_row(&c, t, kind, i);
             UNROLL for (int v = 0; v < vectors; v++)
-                to[i][v] = vec_load(t->c[i] + v * LANES);
+                to[i][v] = vec_load(row + v * LANES);
+        }
         return;
     }
     for (long i = 0; i < rows; i++) {
+        const real *row = next_row(&c, t, kind, i);
         UNROLL for (int v = 0; v < vectors; v++)
             vec_store(edge[i] + v * LANES, (vec){0});
         for (long j = 0; j < t->valid; j++)
-            edge[i][j] = t->c[i][j];
+            edge[i][j] = row[j];
     }
     UNROLL for (long i = 0; i < rows; i++)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -24,16 +48,6 @@ ALWAYS_INLINE void load_rows(const struct tile *t, const long rows, const int ve
  * rows, of which each serves three rows by the addresses base, base + stride and base + 2 stride; lines that B is asked for ahead; reals that A is, in
  * sums of LONG terms and more: what those fetched for the whole next tile would have left the first cache before it is used. */
 enum { STEPS = 4, POINTERS = 8, EVEN = TILE_ROWS > POINTERS ? 2 : TILE_ROWS, BASES = (TILE_ROWS + 2) / 3, AHEAD = 16, NEAR = 2 * LINE, LONG = 16 * LINE };
-
-/* The bytes from each row of A to the next, or 0 if they differ. */
-ALWAYS_INLINE long even_stride(const struct tile *t, const long rows)
-{
-    const long stride = (long)((uintptr_t)t->a[1] - (uintptr_t)t->a[0]);
-    long differs = 0;
-    for (long i = 2; i < rows; i++)
-        differs |= (long)((uintptr_t)t->a[i] - (uintptr_t)t->a[i - 1]) ^ stride;
-    return differs ? 0 : stride;
-}
 
 /* What a term needs of B. A panel is read once from the second or third cache on its way past each tile: more of it is on the way than the processor
  * would look ahead. */
@@ -60,7 +74,7 @@ ALWAYS_INLINE void even_steps(const char **base, long stride, const real *b, con
     }
     UNROLL for (long j = 0; j < divide_up(rows, 3); j++) {
         base[j] += steps * (long)sizeof(real);
-        __asm__("" : "+r"(base[j]));
+        OPAQUE(base[j]);
     }
 }
 
@@ -71,8 +85,6 @@ ALWAYS_INLINE const char *fetch_due(const char *next, long *due, long bytes)
         __builtin_prefetch(next, 0, 2);
     return next;
 }
-
-enum kind { ROWS, ROWS_FETCHING, COLUMNS, COLUMNS_FETCHING };
 
 /* rows and vectors are constants at every call, so the accumulators live in registers and the loops over them vanish. */
 ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int vectors, const enum kind kind)
@@ -85,27 +97,33 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
         UNROLL for (int v = 0; v < vectors; v++)
             sum[i][v] = (vec){0};
     const long depth = t->depth, step = t->step;
-    const int across = kind == ROWS || kind == ROWS_FETCHING, fetching = kind == ROWS_FETCHING || kind == COLUMNS_FETCHING;
-    const long stride = across && rows > EVEN ? even_stride(t, rows) : 0;
-    /* The lines of C are fetched before they are stored: one row with every line of A if there are enough, lest A and B wait for all of them. */
-    const int one_by_one = rows > EVEN && stride && t->parts * (depth / LINE) >= rows;
+    const int even = kind == ROWS && rows > EVEN;
+    /* The lines of C are fetched before they are stored: some rows with every line of A if there are enough, lest A and B wait for all of them. */
+    const long lines = even ? t->parts * (depth / LINE) : 0;
+    const int little_by_little = 2 * lines >= rows && t->join != CONTINUE;
+    const long at_once = lines >= rows ? 1 : 2;
     if (t->join == CONTINUE)
-        load_rows(t, rows, vectors, sum, edge);
-    else if (!one_by_one)
-        UNROLL for (long i = 0; i < rows; i++)
+        load_rows(t, rows, vectors, kind, sum, edge);
+    else if (!little_by_little) {
+        struct rows c = rows_of(t);
+        UNROLL for (long i = 0; i < rows; i++) {
+            const real *row = next_row(&c, t, kind, i);
             UNROLL for (int v = 0; v < vectors; v++)
-                __builtin_prefetch(t->c[i] + v * LANES, 1);
+                __builtin_prefetch(row + v * LANES, 1);
+        }
+    }
 
     const real *b = t->b;
     const char *next = t->next;
     long due = 0;
-    long fetched = one_by_one && t->join != CONTINUE ? 0 : rows;
+    long fetched = little_by_little ? 0 : rows;
+    struct rows coming = rows_of(t);
     for (long p = 0; p < t->parts; p++) {
         const long offset = t->offset[p];
-        if (!across) {
+        if (kind == COLUMNS || kind == COLUMNS_FETCHING) {
             const real *column = t->a[0] + offset;
-            for (long k = 0; k < depth; k++, column += step, b += width, next += fetching ? t->next_step : 0) {
-                if (fetching)
+            for (long k = 0; k < depth; k++, column += step, b += width, next += kind == COLUMNS_FETCHING ? t->next_step : 0) {
+                if (kind == COLUMNS_FETCHING)
                     __builtin_prefetch(next, 0, 2);
                 vec bv[TILE_VECTORS];
                 load_term(b, vectors, bv);
@@ -115,7 +133,9 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                         sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                 }
             }
-        } else if (rows > EVEN && stride) {
+        } else if (even) {
+            RELOAD;
+            const long stride = t->a_apart * (long)sizeof(real);
             const char *base[BASES];
             UNROLL for (long j = 0; j < divide_up(rows, 3); j++)
                 base[j] = (const char *)(t->a[0] + offset) + 3 * j * stride;
@@ -127,14 +147,11 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                 const long distance = (k > soon ? (soon ? soon : t->ahead) : soon + later) * (long)sizeof(real);
                 UNROLL for (long i = 0; i < rows; i++)
                     __builtin_prefetch(base[i / 3] + i % 3 * stride + distance);
-                if (fetched < rows) {
-                    UNROLL for (int v = 0; v < vectors; v++)
-                        __builtin_prefetch(t->c[fetched] + v * LANES, 1);
-                    fetched++;
-                }
+                for (long i = 0; i < at_once && fetched < rows; i++, fetched++)
+                    for (const real *row = next_row(&coming, t, kind, fetched), *end = row + width; row < end; row += LINE)
+                        __builtin_prefetch(row, 1);
                 for (int part = 0; part < LINE; part += STEPS, b += STEPS * width) {
-                    if (fetching)
-                        next = fetch_due(next, &due, STEPS * t->next_step);
+                    next = fetch_due(next, &due, STEPS * t->next_step);
                     even_steps(base, stride, b, STEPS, rows, vectors, sum);
                 }
             }
@@ -144,22 +161,23 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
                 even_steps(base, stride, b, 1, rows, vectors, sum);
         } else {
             /* Few row pointers live in registers. Of many there are more than registers: they are read again, lest vector registers hold them. */
+            const int again = kind == CELLS && rows > POINTERS;
             const real *row[TILE_ROWS];
             UNROLL for (long i = 0; i < rows; i++)
-                row[i] = t->a[i];
+                row[i] = kind == CELLS ? t->a[i] : t->a[0] + i * t->a_apart;
             for (long k = offset; k < offset + depth;) {
                 const long end = k + LINE < offset + depth ? k + LINE : offset + depth;
                 UNROLL for (long i = 0; i < rows; i++)
-                    __builtin_prefetch((rows > POINTERS ? t->a[i] : row[i]) + k + t->ahead);
-                if (fetching)
+                    __builtin_prefetch((again ? t->a[i] : row[i]) + k + t->ahead);
+                if (kind == ROWS)
                     next = fetch_due(next, &due, LINE * t->next_step);
                 for (; k < end; k++, b += width) {
-                    if (rows > POINTERS)
+                    if (again)
                         RELOAD;
                     vec bv[TILE_VECTORS];
                     load_term(b, vectors, bv);
                     UNROLL for (long i = 0; i < rows; i++) {
-                        const vec av = vec_fill(rows > POINTERS ? t->a[i][k] : row[i][k]);
+                        const vec av = vec_fill(again ? t->a[i][k] : row[i][k]);
                         UNROLL for (int v = 0; v < vectors; v++)
                             sum[i][v] = vec_madd(av, bv[v], sum[i][v]);
                     }
@@ -170,7 +188,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
 
     if (t->join == ADD) {
         vec before[TILE_ROWS][TILE_VECTORS];
-        load_rows(t, rows, vectors, before, edge);
+        load_rows(t, rows, vectors, kind, before, edge);
         UNROLL for (long i = 0; i < rows; i++)
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[i][v] = before[i][v] + sum[i][v];
@@ -192,35 +210,66 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[i][v] = vec_select(sum[i][v] < 0, (vec){0}, sum[i][v]);
     }
+    struct rows c = rows_of(t);
     if (t->valid == width) {
-        UNROLL for (long i = 0; i < rows; i++)
+        UNROLL for (long i = 0; i < rows; i++) {
+            real *row = next_row(&c, t, kind, i);
             UNROLL for (int v = 0; v < vectors; v++)
-                vec_store(t->c[i] + v * LANES, sum[i][v]);
+                vec_store(row + v * LANES, sum[i][v]);
+        }
     } else {
         UNROLL for (long i = 0; i < rows; i++)
             UNROLL for (int v = 0; v < vectors; v++)
                 vec_store(edge[i] + v * LANES, sum[i][v]);
-        for (long i = 0; i < rows; i++)
-            for (long j = 0; j < t->valid; j++)
-                t->c[i][j] = edge[i][j];
+        for (long i = 0; i < rows; i++) {
+            real *row = next_row(&c, t, kind, i);
+            for (long j = 0, valid = t->valid; j < valid; j++)
+                row[j] = edge[i][j];
+        }
     }
 }
 
-#define TILE(rows)                                                                              \
-    static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, ROWS); }             \
-    static void rows_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, ROWS); }             \
-    static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }          \
-    static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, COLUMNS); }    \
-    static void rows_fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, ROWS_FETCHING); }          \
+#include "tile_avx512.h"
+
+#define TILE(rows)                                                                                      \
+    static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, ROWS); }                     \
+    static void rows_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, ROWS); }                     \
+    static void cells_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, CELLS); }                   \
+    static void cells_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, CELLS); }                   \
+    static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }               \
+    static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, COLUMNS); }               \
     static void columns_fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, COLUMNS_FETCHING); }
 #define ROWS_OF(rows) {rows_##rows##x1, rows_##rows##x2}
+#define CELLS_OF(rows) {cells_##rows##x1, cells_##rows##x2}
 #define COLUMNS_OF(rows) {columns_##rows##x1, columns_##rows##x2}
-#define ROWS_FETCHING_OF(rows) rows_fetching_##rows
 #define COLUMNS_FETCHING_OF(rows) columns_fetching_##rows
+
+/* Where assembly has them, it computes those of whole width. */
+#define EITHER(name, assembled, body)         \
+    static void name(const struct tile *t)      \
+    {                                           \
+        if (t->valid == TILE_WIDTH)             \
+            FN(assembled)(t);                   \
+        else                                    \
+            body;                               \
+    }
+#define TALL_TILE_(rows)                                                                                                  \
+    static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, ROWS); }                                       \
+    EITHER(rows_##rows##x2, assembled_rows_##rows, tile_body(t, rows, 2, ROWS))                                              \
+    static void cells_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, CELLS); }                                     \
+    static void cells_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, CELLS); }                                     \
+    static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }                                 \
+    EITHER(columns_##rows##x2, assembled_columns_##rows, tile_body(t, rows, 2, COLUMNS))                                     \
+    EITHER(columns_fetching_##rows, assembled_columns_fetching_##rows, tile_body(t, rows, 2, COLUMNS_FETCHING))
+#if TILES_IN_ASSEMBLY
+#define TALL_TILE(rows) TALL_TILE_(rows)
+#else
+#define TALL_TILE(rows) TILE(rows)
+#endif
 
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 #if CNN_VECTOR_BYTES == 64 || defined(__aarch64__)
-TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+TILE(7) TALL_TILE(8) TALL_TILE(9) TALL_TILE(10) TALL_TILE(11) TALL_TILE(12) TALL_TILE(13) TALL_TILE(14)
 #define TALLER(of) of(7), of(8), of(9), of(10), of(11), of(12), of(13), of(14),
 #else
 #define TALLER(of)
@@ -233,18 +282,18 @@ tile_function *FN(tile_rows)(long rows, int vectors)
     return table[rows - 1][vectors - 1];
 }
 
+tile_function *FN(tile_cells)(long rows, int vectors)
+{
+    static tile_function *const table[TILE_ROWS][TILE_VECTORS] = {
+        CELLS_OF(1), CELLS_OF(2), CELLS_OF(3), CELLS_OF(4), CELLS_OF(5), CELLS_OF(6), TALLER(CELLS_OF)};
+    return table[rows - 1][vectors - 1];
+}
+
 tile_function *FN(tile_columns)(long rows, int vectors)
 {
     static tile_function *const table[TILE_ROWS][TILE_VECTORS] = {
         COLUMNS_OF(1), COLUMNS_OF(2), COLUMNS_OF(3), COLUMNS_OF(4), COLUMNS_OF(5), COLUMNS_OF(6), TALLER(COLUMNS_OF)};
     return table[rows - 1][vectors - 1];
-}
-
-tile_function *FN(tile_rows_fetching)(long rows)
-{
-    static tile_function *const table[TILE_ROWS] = {
-        ROWS_FETCHING_OF(1), ROWS_FETCHING_OF(2), ROWS_FETCHING_OF(3), ROWS_FETCHING_OF(4), ROWS_FETCHING_OF(5), ROWS_FETCHING_OF(6), TALLER(ROWS_FETCHING_OF)};
-    return table[rows - 1];
 }
 
 tile_function *FN(tile_columns_fetching)(long rows)

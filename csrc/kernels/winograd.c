@@ -228,17 +228,14 @@ static void multiply(const struct plan *s, const real *v, long tiles, long c0, l
         return;
     }
     const struct cut cut = cut_rows(tiles);
-    struct tile t = {.depth = channels, .valid = width, .join = c0 ? CONTINUE : OVERWRITE};
+    struct tile t = {.depth = channels, .valid = width, .a_apart = s->pitch, .c_apart = width, .join = c0 ? CONTINUE : OVERWRITE};
     for (long sum = 0; sum < s->sums; sum++, m += s->m_pitch) {
         const struct part *part = &s->part_of[sum];
         t.parts = part->count, t.offset = part->offset, t.b = u + part->first * s->u_pitch;
         for (long i = 0; i < cut.tiles; i++) {
             const long begin = cut_begin(cut, i), height = cut_height(cut, i);
             t.ahead = height * s->pitch;
-            for (long r = 0; r < height; r++) {
-                t.c[r] = m + (begin + r) * width;
-                t.a[r] = v + (begin + r) * s->pitch + c0;
-            }
+            t.a[0] = v + begin * s->pitch + c0, t.c[0] = m + begin * width;
             FN(tile_rows)(height, (int)(width / LANES))(&t);
         }
     }

@@ -216,13 +216,12 @@ static void add_tiles(const struct plan *s, const struct block *b, long first, l
     for (long point = 0; point < s->points; point++)
         for (long panel = 0; panel < b->panels; panel++) {
             real *to = b->m + point * s->m_pitch + panel * TILE_WIDTH * b->channels;
-            t.valid = width_of(s, b->panel + panel);
+            t.valid = t.c_apart = width_of(s, b->panel + panel);
             t.b = b->d + point * s->d_pitch + panel * s->d_panel;
             for (long i = 0; i < b->cut.tiles; i++) {
                 const long row = cut_begin(b->cut, i), height = cut_height(b->cut, i);
                 t.a[0] = b->v + point * s->v_pitch + row;
-                for (long r = 0; r < height; r++)
-                    t.c[r] = to + (row + r) * t.valid;
+                t.c[0] = to + row * t.valid;
                 FN(tile_columns)(height, (int)(t.valid / LANES))(&t);
             }
         }
