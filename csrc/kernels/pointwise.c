@@ -12,7 +12,7 @@
 #include "../base/machine.h"
 #include "tile.h"
 
-enum { PANELS = 8 }; /* of a block, at most */
+enum { PANELS = 16 }; /* of a block, at most */
 
 struct plan {
     const struct product *p;
@@ -47,6 +47,16 @@ int FN(pointwise_planes)(const struct product *p)
     return (p->w[1] == 1 || p->w[0] == 1) && w->channels <= 2 * CHUNK && 10 * cells >= 9 * round_up(cells, LANES);
 }
 
+/* Panels of a block: nearly `most`, so many that the worker with the most blocks has few more panels than the others. */
+static long even_share(long panels, long most, long workers)
+{
+    long best = most;
+    for (long size = most; size > 0 && 2 * size > most; size--)
+        if (divide_up(divide_up(panels, size), workers) * size < divide_up(divide_up(panels, best), workers) * best)
+            best = size;
+    return best;
+}
+
 static size_t make_plan(struct plan *s, const struct product *p, int workers, char *scratch)
 {
     const struct windows *w = &p->in;
@@ -55,7 +65,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->panels = w->images * s->across;
     const long chunk = min_long(CHUNK, w->channels);
     const long most = (long)(cnn_machine()->l2 / 4 / ((size_t)(chunk * TILE_WIDTH) * sizeof(real)));
-    s->together = max_long(1, min_long(s->panels, min_long(PANELS, most)));
+    s->together = even_share(s->panels, max_long(1, min_long(s->panels, min_long(PANELS, most))), workers);
     const long blocks = max_long(1, divide_up(s->panels, s->together) * p->groups);
     s->slices = min_long(s->cut.tiles, divide_up(16, blocks));
     const double work = 2.0 * (double)(s->together * TILE_WIDTH * w->channels) * (double)p->filters;
@@ -65,7 +75,7 @@ static size_t make_plan(struct plan *s, const struct product *p, int workers, ch
     s->slices = divide_up(s->cut.tiles, s->tiles);
     s->pitch = chunk * TILE_WIDTH + 64 / (long)sizeof(real); /* not a large power of two: copies would share sets of the caches */
     s->copy_bytes = aligned((size_t)(s->together * s->pitch) * sizeof(real));
-    s->worker_bytes = spaced(s->copy_bytes + (size_t)(chunk * TILE_ROWS) * sizeof(real));
+    s->worker_bytes = spaced(s->copy_bytes + (size_t)(chunk * TILE_ROWS + LANES) * sizeof(real));
     return (size_t)workers * s->worker_bytes;
 }
 
@@ -106,6 +116,14 @@ static void copy_panels(const struct plan *s, const real *x, long first, long co
     }
 }
 
+/* The weights of `height` filters that are neighbours, [channel][height]. What is written beyond a channel's is overwritten, or nobody's. */
+static void copy_weights(const real *w, long apart, long channels, long height, real *to)
+{
+    for (long c = 0; c < channels; c++, w += apart, to += height)
+        for (long r = 0; r < height; r += LANES)
+            vec_store(to + r, vec_get(w + r, min_long(LANES, height - r)));
+}
+
 static void compute_block(void *context, long block, int worker)
 {
     const struct plan *s = context;
@@ -129,9 +147,8 @@ static void compute_block(void *context, long block, int worker)
             const long f = cut_begin(s->cut, tile), height = cut_height(s->cut, tile);
             t.a[0] = rows ? w + f * p->w[0] + c0 : near;
             t.step = height;
-            for (long c = 0; !rows && c < channels; c++)
-                for (long r = 0; r < height; r++)
-                    near[c * height + r] = w[f + r + (c0 + c) * p->w[1]];
+            if (!rows)
+                copy_weights(w + f + c0 * p->w[1], p->w[1], channels, height, near);
             t.row_bias = is_last && bias ? bias + f : NULL;
             for (long i = 0; i < count; i++) {
                 const struct place at = place_of(s, first + i);
