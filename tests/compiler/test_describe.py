@@ -6,7 +6,7 @@ import pytest
 import cnnpy
 from cnnpy import functional as F
 from cnnpy import models, nn, optim
-from cnnpy.compiler.describe import bytes_moved, flops
+from cnnpy.compiler.describe import bytes_moved, describe, flops
 
 
 def compiled_step(model, loss, x, y):
@@ -89,3 +89,39 @@ def test_the_chosen_algorithm_is_said():
 def test_the_size_of_a_lookup(characters):
     """3 x 7 characters of an alphabet of 11, 5 numbers each."""
     assert "21 of 11x5" in str(characters)
+
+
+def test_profile_counts_and_sorts(characters):
+    """By entry: the sums of its lines, the longest first. A line's bound: the slower of its arithmetic and its bytes, at the machine's rates."""
+    ids = np.random.default_rng(1).integers(0, 11, (3, 8))
+    profile = characters.profile(ids[:, :-1], ids[:, 1:])
+    lines = characters.program.lines
+    assert [row[0] for row in profile.rows] == list(lines)
+    by_entry = profile.by_entry()
+    assert list(by_entry.values()) == sorted(by_entry.values(), reverse=True)
+    for name in {line.entry.name for line in lines}:
+        np.testing.assert_allclose(by_entry[name], sum(row[1] for row in profile.rows if row[0].entry.name == name), rtol=1e-12)
+    np.testing.assert_allclose(sum(by_entry.values()), profile.total, rtol=1e-12)
+    for row in profile.rows:
+        assert row[2] == flops(row[0]) and row[3] == bytes_moved(row[0], characters.program.sizes)
+        assert profile.bound(row) == max(row[2] / profile.flop_rate, row[3] / profile.byte_rate)
+    assert 1e8 < profile.byte_rate < 1e13 and 1e8 < profile.flop_rate < 1e15
+    busy = max(profile.rows, key=lambda row: row[2])
+    text = str(profile).splitlines()
+    share = f"{100 * busy[1] / profile.total:5.1f} %"
+    assert share in text[lines.index(busy[0])] and f"{busy[2] / busy[1] / 1e9:7.1f} GF/s" in text[lines.index(busy[0])]
+    assert text[len(lines)] == f"{profile.total * 1e3:.3f} ms in all" and len(text) == len(lines) + 1 + len(by_entry)
+
+
+def test_lines_of_a_printed_program(characters):
+    """One line each, numbered, with its work; buffers of the program are numbered from 0, those that the caller knows have names."""
+    text = str(characters.program).splitlines()
+    lines = characters.program.lines
+    assert len(text) == len(lines) + 1
+    for i, line in enumerate(lines):
+        assert text[i].startswith(f"{i:4} ") and text[i].endswith(f"{flops(line) / 1e6:10.3f} MFLOP")
+    short = [row for row, line in zip(text, lines, strict=False) if len(describe(line, characters.program._name)[0]) <= 80]
+    assert len(short) > 5 and len({row.index(" MFLOP") for row in short}) == 1  # columns
+    assert "%0" in str(characters.program) and "%-" not in str(characters.program)
+    used = characters.program.memory()
+    assert text[-1].startswith(f"arena {used['arena'] / 2**20:.1f} MiB ({used['unshared'] / 2**20:.1f} unshared)")

@@ -110,3 +110,48 @@ def test_training_says_where_numbers_end(where, rng):
         net[0].weight.data[:] = np.inf
     with pytest.raises(FloatingPointError, match=f"{where} holds values that are not finite"):
         train.fit(net, (x, y), optimizer=optim.SGD(net.parameters(), lr=0.1), loss=F.cross_entropy, epochs=1, progress=False)
+
+
+class Joins(nn.Module):
+    """Joins what it computes, along any axis, as a whole or stacked."""
+
+    def __init__(self, function, axis):
+        super().__init__()
+        self.layer = nn.Linear(4, 4, rng=0)
+        self.function, self.axis = function, axis
+
+    def forward(self, x):
+        parts = [self.layer(x), x, F.relu(x)]
+        return getattr(F.array, self.function)(parts, axis=self.axis)
+
+
+@pytest.mark.parametrize(
+    ("function", "axis"), [("concatenate", 0), ("concatenate", 1), ("concatenate", -1), ("stack", 0), ("stack", 1), ("stack", -1)]
+)
+def test_joined_arrays(function, axis, rng):
+    model = Joins(function, axis)
+    model.eval()
+    predict = cnnpy.compile(model)
+    for _ in range(4):
+        x = rng.normal(size=(3, 4)).astype(np.float32)
+        np.testing.assert_allclose(predict(x), model(x).data, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("ignored", [-100, 2])
+@pytest.mark.parametrize("bad", [-1, 5, -101, None])
+def test_labels_out_of_range_are_refused_by_name(bad, ignored, rng):
+    """As in an eager call: one that is let through is, its neighbours are not; nothing is learned from a batch that is refused."""
+    model = nn.Linear(4, 5, rng=0)
+    step = cnnpy.compile_step(model, lambda y, t: F.cross_entropy(y, t, ignore_index=ignored), optim.SGD(model.parameters(), lr=0.1))
+    x, target = rng.normal(size=(6, 4)).astype(np.float32), np.array([0, 1, 4, 3, 1, 0])
+    for _ in range(3):
+        step(x, target)
+    before = model.weight.data.copy()
+    wrong = target.copy()
+    wrong[3] = ignored if bad is None else bad
+    if bad is None:
+        assert np.isfinite(float(step(x, wrong))) and not np.array_equal(before, model.weight.data)
+    else:
+        with pytest.raises(ValueError, match=f"target .*{bad}"):
+            step(x, wrong)
+        np.testing.assert_array_equal(model.weight.data, before)

@@ -250,13 +250,13 @@ def test_what_onnx_lacks(function, options, shape, text, tmp_path):
     assert not (tmp_path / "m.onnx").exists()
 
 
-def graph(nodes, shapes, path, initializers=()):
+def graph(nodes, shapes, path, initializers=(), outputs=None):
     value = onnx.helper.make_tensor_value_info
     body = onnx.helper.make_graph(
         nodes,
         "g",
         [value(n, 1, s) for n, s in shapes.items()],
-        [value(nodes[-1].output[0], 1, ["M", "K"])],
+        [value(n, 1, ["M", "K"]) for n in outputs or nodes[-1].output[:1]],
         [onnx.numpy_helper.from_array(a, n) for n, a in initializers],
     )
     model = onnx.helper.make_model(
@@ -416,3 +416,36 @@ def test_weights_in_other_files_are_refused(tmp_path):
     onnx.save_model(proto, str(tmp_path / "outside.onnx"), save_as_external_data=True, location="weights.bin", size_threshold=0)
     with pytest.raises(ValueError, match="stand in other files"):
         io.import_onnx(tmp_path / "outside.onnx")
+
+
+def test_dropout_gives_its_mask(tmp_path):
+    """Evaluated nothing is dropped; in training exactly what the mask says is, and the rest grows to keep its mean."""
+    x = np.ones((40, 50), np.float32)
+    nodes = [onnx.helper.make_node("Dropout", ["x", "ratio"], ["y", "mask"])]
+    path = graph(nodes, {"x": [40, 50]}, tmp_path / "m.onnx", [("ratio", np.float32(0.25))], outputs=("y", "mask"))
+    model = io.import_onnx(path)
+    y, mask = model.eval()(x)
+    assert np.asarray(mask).dtype == bool and np.asarray(mask).all()
+    np.testing.assert_array_equal(np.asarray(y), x)
+    y, mask = (np.asarray(v.detach() if hasattr(v, "detach") else v) for v in model.train()(x))
+    assert 0.65 < mask.mean() < 0.85
+    np.testing.assert_allclose(y, mask / np.float32(0.75), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((5, 3), 0), ((5, 3), 1), ((5, 3, 2), 0), ((5, 3, 2), -1), ((5,), 0)])
+@pytest.mark.parametrize("at", [np.array(1), np.array([-1, 0, 1]), np.array([[0, 1], [-1, -2]])], ids=["one", "row", "table"])
+def test_gather_from_weights_and_from_inputs(shape, axis, at, tmp_path):
+    """Any number of axes, any axis, indices counted from either end: the same from what is learned, from what is given, and as ONNX Runtime."""
+    at = at if shape[axis] > 2 else np.where(at < 0, -1, at)
+    table = normal(*shape)
+    wanted = np.take(table, at, axis=axis)
+    node = onnx.helper.make_node("Gather", ["t", "at"], ["r"], axis=axis)
+    zero = np.zeros(wanted.shape, np.float32)
+    learned = graph(
+        [node, onnx.helper.make_node("Add", ["r", "x"], ["y"])], {"x": list(zero.shape)}, tmp_path / "a.onnx", [("t", table), ("at", at)]
+    )
+    np.testing.assert_array_equal(np.asarray(io.import_onnx(learned)(zero).detach()), wanted)
+    np.testing.assert_array_equal(run(learned, zero)[0], wanted)
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["t"]), onnx.helper.make_node("Gather", ["t", "at"], ["y"], axis=axis)]
+    given = graph(nodes, {"x": list(shape)}, tmp_path / "b.onnx", [("at", at)])
+    np.testing.assert_array_equal(np.asarray(io.import_onnx(given)(table)), np.maximum(wanted, 0))

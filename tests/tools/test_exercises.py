@@ -58,3 +58,36 @@ def test_answers_that_have_functions_are_what_these_compute():
     block.body.bias.data = block.body.bias.data * 0
     values = np.array([-2.0, 0, 3], np.float32).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(block(cnnpy.Tensor(values))._data.ravel(), expected["12"])
+
+
+def test_the_lstm_step_by_hand():
+    """c = f c + i g and h = o tanh(c), with the numbers of the exercise: i of 0, f of 2, g of 1, o of 1, c of 0.5."""
+    from cnnpy.tools import exercises
+
+    i, f, g, o = 0.5, 0.8807970779778823, 0.7615941559557649, 0.7310585786300049
+    c = f * 0.5 + i * g
+    np.testing.assert_allclose(exercises._lstm_step(True), [c, o * np.tanh(c)], rtol=1e-12)
+    np.testing.assert_allclose(exercises._lstm_step(False), [i * g, o * np.tanh(i * g)], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("number", "right", "wrong"),
+    [
+        ("01", np.full((3, 3), 6.0), [np.full((3, 3), -6.0)]),
+        ("03", 18496, [18432, 640]),
+        ("06", [[0, 0, 0, 0], [1, 0, 0, 2], [3, 0, 4, 0], [0, 0, 0, 0]], [[[0, 0, 0, 0], [1, 0, 0, 2], [3, 0, 4, 4], [0, 0, 4, 0]], np.kron([[1, 2], [3, 4]], np.full((2, 2), 0.25))]),
+        ("10", 1, [1 / 3**0.5]),
+        ("11", [18, 25], [[9, 25]]),
+        ("13", 0.36339948438905245, [0.7615941559557649]),
+        ("15", 4.174387269895637, [6.022367813028454]),
+        ("16", [1.3395230986533138, 1.3209538026933725], [[1.4621171572600098, 1.0757656854799804]]),
+        ("19", [144, 36], [[144, 16]]),
+        ("20", 3, [4]),
+    ],
+)  # fmt: skip
+def test_numbers_worked_out_by_hand(number, right, wrong):
+    _, solve, mistakes = _EXERCISES[number]
+    np.testing.assert_allclose(solve(), right, rtol=1e-12)
+    assert len(mistakes) == len(wrong)
+    for (make, _), value in zip(mistakes, wrong, strict=True):
+        np.testing.assert_allclose(make(), value, rtol=1e-12)

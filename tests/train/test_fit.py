@@ -192,3 +192,22 @@ def test_confusion_matrix_and_mean_absolute_error(pictures):
         line, (x, 2 * x), (x, 2 * x), optimizer=optim.SGD(line.parameters(), lr=0.3), epochs=30, batch_size=10, progress=False, **options
     )
     assert history["val_mae"][-1] < 0.05 < history["val_mae"][0]
+
+
+@pytest.mark.parametrize("side", ["top", "bottom", "left", "right"])
+@pytest.mark.parametrize(("edge", "others"), [(255, 88), (0, 160)], ids=["white", "black"])
+def test_ink_is_told_from_paper_by_all_four_edges(side, edge, others, tmp_path):
+    """White paper is inverted. One edge alone decides here, and no pixel within does."""
+    image = pytest.importorskip("PIL.Image")
+    from cnnpy.train.run import read_image
+
+    pixels = np.full((28, 28), others, np.uint8)
+    pixels[4:24, 4:24] = 255 - edge
+    pixels[{"top": (0, slice(None)), "bottom": (-1, slice(None)), "left": (slice(None), 0), "right": (slice(None), -1)}[side]] = edge
+    dark = 255 - pixels if edge == 255 else pixels
+    for drawn in (pixels, 255 - pixels):
+        image.fromarray(drawn).save(tmp_path / "a.png")
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png", (1, 28, 28))[0, 0], dark)
+    for level in (127, 128):
+        image.fromarray(np.full((28, 28), level, np.uint8)).save(tmp_path / "a.png")
+        assert (read_image(tmp_path / "a.png", (1, 28, 28)) == 127).all()
