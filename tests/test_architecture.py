@@ -77,7 +77,7 @@ def test_c_rooms():
 
 def test_kernels_cannot_fail_print_or_allocate():
     for path in (CSRC / "kernels").glob("*.[ch]"):
-        text = path.read_text()
+        text = path.read_text().replace("_Static_assert(", "")
         for word in ("malloc", "free(", "printf", "abort", "exit(", "alloca", "assert(", "static int ", "omp.h", "getenv"):
             if word == "static int ":
                 assert not re.search(r"^static (?!inline|const)[\w ]+\b\w+( = |;)", text, re.M), f"{path}: a mutable global"

@@ -128,3 +128,35 @@ void FN(unpack_weights)(const struct cnn_conv *p, long group, long panel, long c
                             to[j * p->w[0] + c * p->w[1]] = from ? sums[c * width + j] : 0;
             }
 }
+
+/* ---- for any number of calls ---- */
+
+size_t FN(product_packed)(const struct product *p)
+{
+    const struct windows *w = &p->in;
+    return (size_t)(p->groups * divide_up(p->filters, TILE_WIDTH) * w->taps[0] * w->taps[1] * w->taps[2] * w->channels * TILE_WIDTH) * sizeof(real);
+}
+
+struct packing {
+    const struct product *p;
+    const real *w;
+    real *to;
+    long panels, panel_size;
+};
+
+static void pack_block(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct packing *s = context;
+    const struct windows *w = &s->p->in;
+    const long panel = block % s->panels, width = panel_width(s->p, panel), taps = w->taps[0] * w->taps[1] * w->taps[2];
+    for (long c0 = 0; c0 < w->channels; c0 += CHUNK)
+        FN(pack_weights)(s->p, s->w, block / s->panels, panel, c0, min_long(CHUNK, w->channels - c0), s->to + block * s->panel_size + c0 * taps * width);
+}
+
+void FN(product_pack)(const struct product *p, const real *w, real *packed, struct cnn_run *run)
+{
+    struct packing s = {.p = p, .w = w, .to = packed, .panels = divide_up(p->filters, TILE_WIDTH)};
+    s.panel_size = p->in.taps[0] * p->in.taps[1] * p->in.taps[2] * p->in.channels * TILE_WIDTH;
+    cnn_parallel_for(run, p->groups * s.panels, (double)(p->groups * s.panels * s.panel_size), pack_block, &s);
+}
