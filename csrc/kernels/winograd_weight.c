@@ -7,8 +7,10 @@
  * A task is a block of channels and of filters whose M lies in the second-level cache, and a series of parts: some tiles at a time are
  * transformed there, added to M and forgotten. Blocks of other tasks transform the same tiles once more: that costs less than to fetch them from another
  * core's cache or from the third level, and no thread reads what another one wrote. Groups, and planes of a window, are tasks of
- * their own. */
+ * their own.
+ * Small images whose channels are not neighbours are copied first to memory where they are: tasks would each turn the same planes. */
 #include "../base/machine.h"
+#include "box.h"
 #include "conv_bias.h"
 #include "series.h"
 #include "tile.h"
@@ -278,17 +280,91 @@ static void store_panel(void *context, long number, int worker)
     FN(unpack_weights)(&s->one, 0, panel, 0, s->one.c, s->series.parts ? s->sums + place : NULL, 1, dw_of(s, job));
 }
 
+/* ---- images in another order ---- */
+
+enum { TURNED = 4 << 20, TURN_CHANNELS = 64 }; /* bytes of both images that are copied, at most; channels of a block */
+
+/* An image whose channels lie apart: its cells, its strides before, and how many reals a copy takes; 0 if it stays where it is. */
+struct turned {
+    struct windows w;
+    const real *from;
+    real *to;
+    long reals, blocks;
+};
+
+/* Strides of an image of neighbouring channels. */
+static void set_near(const long cells[3], long channels, long stride[5])
+{
+    stride[1] = 1, stride[4] = channels, stride[3] = stride[4] * cells[2], stride[2] = stride[3] * cells[1], stride[0] = stride[2] * cells[0];
+}
+
+static struct turned turned_image(long images, long channels, const long cells[3], long stride[5])
+{
+    struct turned t = {.w = {.images = images, .channels = channels}};
+    for (int i = 0; i < 5; i++)
+        t.w.stride[i] = stride[i];
+    for (int a = 0; a < 3; a++)
+        t.w.in[a] = t.w.out[a] = cells[a], t.w.taps[a] = t.w.step[a] = t.w.spread[a] = 1;
+    if (stride[1] != 1 && channels > 1 && cells[2] <= LINE) /* longer rows are turned as fast as they are read */
+        t.reals = images * channels * cells[0] * cells[1] * cells[2];
+    t.blocks = divide_up(channels, TURN_CHANNELS);
+    return t;
+}
+
+/* The same convolution over copies of its images, as far as these are small. */
+static struct cnn_conv turn_small(const struct cnn_conv *p, struct turned image[2])
+{
+    struct cnn_conv q = *p;
+    image[0] = turned_image(p->n, p->c, p->in, q.x), image[1] = turned_image(p->n, p->k, p->out, q.y);
+    if ((image[0].reals + image[1].reals) * (long)sizeof(real) > TURNED)
+        image[0].reals = image[1].reals = 0;
+    if (image[0].reals)
+        set_near(p->in, p->c, q.x);
+    if (image[1].reals)
+        set_near(p->out, p->k, q.y);
+    return q;
+}
+
+static size_t turned_bytes(const struct turned image[2]) { return aligned((size_t)image[0].reals * sizeof(real)) + aligned((size_t)image[1].reals * sizeof(real)); }
+
+/* Some channels of one image. */
+static void turn_block(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct turned *t = context;
+    const struct windows *w = &t->w;
+    const long c = block % t->blocks * TURN_CHANNELS;
+    const struct box box = {block / t->blocks, 1, {0, 0, 0}, {w->in[0], w->in[1], w->in[2]}};
+    const struct pitch pitch = FN(box_pitch)(w, 1, box.size, w->channels);
+    FN(box_copy)(w, &box, t->from, c, min_long(TURN_CHANNELS, w->channels - c), pitch, t->to + box.image * pitch.image + c);
+}
+
+/* Copies the image, if it is one that is copied, and returns where it lies then. */
+static const real *turn(struct turned *t, const real *from, char *to, struct cnn_run *run)
+{
+    if (!t->reals)
+        return from;
+    t->from = from, t->to = (real *)to;
+    cnn_parallel_for(run, t->w.images * t->blocks, (double)t->reals, turn_block, t);
+    return t->to;
+}
+
 size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers)
 {
     struct plan s;
-    return make_plan(&s, p, m, workers, cnn_no_scratch);
+    struct turned image[2];
+    const struct cnn_conv q = turn_small(p, image);
+    return turned_bytes(image) + make_plan(&s, &q, m, workers, cnn_no_scratch);
 }
 
 void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
 {
     struct plan s;
-    make_plan(&s, p, m, run->workers, run->scratch);
-    s.x = x, s.dy = dy, s.dw = dw;
+    struct turned image[2];
+    const struct cnn_conv q = turn_small(p, image);
+    make_plan(&s, &q, m, run->workers, run->scratch + turned_bytes(image));
+    s.x = turn(&image[0], x, run->scratch, run), s.dw = dw;
+    s.dy = turn(&image[1], dy, run->scratch + aligned((size_t)image[0].reals * sizeof(real)), run);
     const double work = (double)(s.points * s.count * s.one.c) * (double)(s.jobs * s.panels * TILE_WIDTH) / 25;
     for (s.turn = 0; s.turn < s.series.length && s.series.parts && !run->stopped; s.turn += WAVE)
         cnn_parallel_for(run, s.jobs * s.series.count * s.filter_blocks * s.channel_blocks, work, run_task, &s);
