@@ -157,30 +157,46 @@ ALWAYS_INLINE void zero_reals(real *to, long n)
     }
 }
 
+/* Rows of the image that lie in the box, `inside` reals each, zeros at their sides: those behind a row and in front of the next one at once.
+ * room: reals that may be read from the first row on. */
+static void copy_rows(const struct windows *v, const real *row, long rows, long left, long inside, long right, long room, real *to)
+{
+    const long down = v->stride[3], soon = SOON * v->stride[1], next = inside + right + left;
+    zero_reals(to, left);
+    to += left;
+    for (long h = 0; h < rows; h++, row += down, room -= down, to += next) {
+        for (long i = 0; i < inside; i += LINE)
+            __builtin_prefetch(row + soon + i);
+        copy_reals(row, inside, room, to);
+        zero_reals(to + inside, h + 1 < rows ? right + left : right);
+    }
+}
+
 /* box_copy of one channel with zeros around it, row after row as they lie in `to`, behind which a vector has room. */
 static void copy_plane_rows(const struct plan *s, const struct box *b, long channel, struct pitch pitch, real *to)
 {
     const struct windows v = s->in;
-    long first[3], extent[3];
-    for (int a = 0; a < 3; a++)
+    long first[3], extent[3], before[3], inside[3]; /* cells in front of the image, and of it */
+    for (int a = 0; a < 3; a++) {
         first[a] = b->begin[a] * v.step[a] - v.before[a], extent[a] = box_extent(&v, a, b->size[a]);
-    const long left = min_long(extent[2], max_long(0, -first[2])), inside = max_long(0, min_long(extent[2] - left, v.in[2] - first[2] - left));
-    const long dense = v.stride[3] == v.in[2], right = extent[2] - left - inside, skipped = first[2] + left;
-    const real *const x = s->x + channel * v.stride[1] + skipped;
+        before[a] = min_long(extent[a], max_long(0, -first[a]));
+        inside[a] = max_long(0, min_long(extent[a] - before[a], v.in[a] - first[a] - before[a]));
+    }
+    const long right = extent[2] - before[2] - inside[2], column = first[2] + before[2], row = first[1] + before[1];
+    const long rows = inside[2] ? inside[1] : 0, above = rows ? before[1] : extent[1], below = extent[1] - above - rows;
+    const long room = v.stride[3] == v.in[2] ? (v.in[1] - row) * v.in[2] - column : 0;
     for (long n = 0; n < b->images; n++)
-        for (long d = first[0]; d < first[0] + extent[0]; d++)
-            for (long h = first[1]; h < first[1] + extent[1]; h++, to += pitch.row) {
-                if (d < 0 || d >= v.in[0] || h < 0 || h >= v.in[1] || inside == 0) {
-                    zero_reals(to, extent[2]);
-                    continue;
-                }
-                const real *row = x + (b->image + n) * v.stride[0] + d * v.stride[2] + h * v.stride[3];
-                for (long i = 0; i < inside; i += LINE)
-                    __builtin_prefetch(row + SOON * v.stride[1] + i);
-                zero_reals(to, left);
-                copy_reals(row, inside, dense ? (v.in[1] - h) * v.in[2] - skipped : 0, to + left);
-                zero_reals(to + left + inside, right);
+        for (long d = first[0]; d < first[0] + extent[0]; d++, to += pitch.plane) {
+            if (d < 0 || d >= v.in[0]) {
+                zero_reals(to, pitch.plane);
+                continue;
             }
+            zero_reals(to, above * pitch.row);
+            if (rows)
+                copy_rows(&v, s->x + (b->image + n) * v.stride[0] + channel * v.stride[1] + d * v.stride[2] + row * v.stride[3] + column, rows, before[2], inside[2],
+                          right, room, to + above * pitch.row);
+            zero_reals(to + (above + rows) * pitch.row, below * pitch.row);
+        }
 }
 
 static void compute_block(void *context, long number, int worker)
