@@ -11,6 +11,7 @@
 
 enum { MOST = 8, BLOCK = 1 << 15, COLUMNS = 4096, PARTS = 4 }; /* rows; weights of a block; columns whose sums stay in the second cache; sums over filters that
                                                                          are added in order */
+enum { SUMS = TILE_ROWS > 8 ? 24 : 12, SOON = 16 * LINE }; /* vectors of sums at once; reals that weights are asked for ahead */
 
 int FN(few_rows)(const struct cnn_conv *p)
 {
@@ -79,14 +80,14 @@ ALWAYS_INLINE void forward_filters(const struct dense *s, const real *w, long pi
 {
     const struct cnn_conv *p = s->p;
     const long whole = p->c / LANES * LANES;
-    vec sum[12]; /* filters * rows of them */
+    vec sum[SUMS]; /* filters * rows of them */
     UNROLL for (int f = 0; f < filters; f++)
         UNROLL for (int m = 0; m < rows; m++)
             sum[f * rows + m] = (vec){0};
     for (long c = 0; c < whole; c += LANES) {
         vec a[8];
         UNROLL for (int f = 0; f < filters; f++)
-            a[f] = vec_load(w + f * pitch + c);
+            a[f] = vec_load(w + f * pitch + c), __builtin_prefetch(w + f * pitch + c + SOON);
         UNROLL for (int m = 0; m < rows; m++) {
             const vec x = vec_load(s->x + m * s->x_row + c);
             UNROLL for (int f = 0; f < filters; f++)
@@ -123,13 +124,13 @@ ALWAYS_INLINE void forward_rows(const struct dense *s, long begin, long end, int
         forward_rows(s, begin, end, worker, together, rows);                                                                 \
     }
 FORWARD(1, 8)
-FORWARD(2, 4)
-FORWARD(3, 4)
-FORWARD(4, 2)
-FORWARD(5, 2)
-FORWARD(6, 2)
-FORWARD(7, 1)
-FORWARD(8, 1)
+FORWARD(2, SUMS == 24 ? 8 : 4)
+FORWARD(3, SUMS == 24 ? 8 : 4)
+FORWARD(4, SUMS == 24 ? 6 : 2)
+FORWARD(5, SUMS == 24 ? 4 : 2)
+FORWARD(6, SUMS == 24 ? 4 : 2)
+FORWARD(7, SUMS == 24 ? 3 : 1)
+FORWARD(8, SUMS == 24 ? 3 : 1)
 
 static void forward_block(void *context, long block, int worker)
 {
