@@ -379,6 +379,17 @@ static struct runs next_runs(const struct plan *s, const struct coming *input, c
     return runs;
 }
 
+/* How the cells of a box are cut into tiles: all of them, or row after row of the image if that takes hardly more tiles. */
+struct cells { long rows; struct cut cut; };
+
+static struct cells cut_cells(const struct box *b)
+{
+    const long rows = b->images * b->size[0] * b->size[1], width = b->size[2];
+    if (rows * divide_up(width, TILE_ROWS) * 12 <= divide_up(rows * width, TILE_ROWS) * 13)
+        return (struct cells){rows, cut_rows(width)};
+    return (struct cells){1, cut_rows(rows * width)};
+}
+
 static void compute_block(void *context, long block, int worker)
 {
     const struct plan *s = context;
@@ -390,7 +401,8 @@ static void compute_block(void *context, long block, int worker)
     const long first = s->first_panel + slice * s->together, last = min_long(s->first_panel + s->count, first + s->together);
     if (first >= last)
         return;
-    const struct cut cut = cut_rows(cells);
+    const struct cells cut = cut_cells(&box);
+    const long tiles = cut.rows * cut.cut.tiles;
 
     char *mine = s->worker + (size_t)worker * s->worker_bytes;
     real *packed = (real *)mine, *copy = (real *)(mine + s->slice_bytes);
@@ -417,7 +429,7 @@ static void compute_block(void *context, long block, int worker)
             find_cells(s, &box, pitch, in, out);
         t.join = c0 || p->accumulate ? CONTINUE : OVERWRITE;
         struct coming input = next_input(s, block, &box, c0);
-        const long calls = (last - first) * cut.tiles;
+        const long calls = (last - first) * tiles;
         const struct runs runs = next_runs(s, &input, &box, is_last, calls);
         if (runs.share || s->in_place)
             input.lines = 0;
@@ -439,13 +451,15 @@ static void compute_block(void *context, long block, int worker)
             t.valid = s->direct ? v.valid : width;
             t.bias = is_last && s->bias ? s->bias_packed + (group * s->panels + panel) * TILE_WIDTH : NULL;
             t.activation = is_last ? p->activation : CNN_LINEAR;
-            for (long i = 0; i < cut.tiles; i++, call++) {
+            for (long i = 0, row = 0, next = 0; i < tiles; i++, call++) {
                 if (runs.share)
                     t.next = share_at(&runs, call);
                 else if (input.lines)
                     fetch_coming(&input, input.lines * (call + 1) / calls);
-                const long begin = cut_begin(cut, i), height = cut_height(cut, i);
-                t.ahead = in[cut_begin(cut, i + 1 < cut.tiles ? i + 1 : 0)] - in[begin];
+                const long begin = next, tile = i - row * cut.cut.tiles, height = cut_height(cut.cut, tile);
+                row += tile + 1 == cut.cut.tiles;
+                next = i + 1 < tiles ? begin + height : 0;
+                t.ahead = in[next] - in[begin];
                 const int one_row = begin % box.size[2] + height <= box.size[2];
                 for (long r = 0; r < (one_row ? 1 : height); r++) {
                     t.a[r] = a + in[begin + r];
