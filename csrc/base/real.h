@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -116,6 +116,24 @@ ALWAYS_INLINE void vec_put(real *p, vec v, long n)
         vec_store(p, v);
     else
         vec_store_part(p, v, n);
+}
+
+/* Stores past the caches where the processor can, p a multiple of a vector; another thread may read what is there after vec_stream_end. */
+ALWAYS_INLINE void vec_stream(real *p, vec v)
+{
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+    _mm512_stream_si512((__m512i *)p, (__m512i)v);
+#elif CNN_VECTOR_BYTES == 32 && defined(__AVX__)
+    _mm256_stream_si256((__m256i *)p, (__m256i)v);
+#else
+    vec_store(p, v);
+#endif
+}
+ALWAYS_INLINE void vec_stream_end(void)
+{
+#if CNN_VECTOR_BYTES >= 32 && defined(__AVX__)
+    _mm_sfence();
+#endif
 }
 
 ALWAYS_INLINE vec vec_sqrt(vec x)

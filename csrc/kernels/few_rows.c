@@ -9,9 +9,12 @@
  * modulo LANES, which are added in order at the end; dx's over k in four parts, dw's over m in order. All overwrite. Source: mathematics 2.3. */
 #include "few_rows.h"
 
+#include "../base/machine.h"
+
 enum { MOST = 8, BLOCK = 1 << 15, COLUMNS = 4096, PARTS = 4 }; /* rows; weights of a block; columns whose sums stay in the second cache; sums over filters that
                                                                          are added in order */
 enum { SUMS = TILE_ROWS > 8 ? 24 : 12, SOON = 16 * LINE }; /* vectors of sums at once; reals that weights are asked for ahead */
+enum { FILTERS = 8, PIECE = 128 }; /* of an input gradient at once, and columns of them */
 
 int FN(few_rows)(const struct cnn_conv *p)
 {
@@ -34,7 +37,7 @@ struct dense {
 
 static long block_filters(const struct cnn_conv *p) { return max_long(1, BLOCK / max_long(1, p->c)); }
 
-static long copy_reals(const struct cnn_conv *p) { return spaced_reals(max_long(round_up(block_filters(p), 8) * p->c, 4 * COLUMNS)); }
+static long copy_reals(const struct cnn_conv *p) { return spaced_reals(max_long(round_up(block_filters(p), 8) * p->c, FILTERS * COLUMNS)); }
 
 /* The rows of x with their inputs as neighbours: x itself, or a copy at the start of the scratch; the workers' copies lie behind it. */
 static void place_rows(struct dense *s, char *scratch)
@@ -154,7 +157,29 @@ void FN(few_rows_forward)(const struct cnn_conv *p, const real *x, const real *w
 
 static long parts_of(const struct cnn_conv *p) { return p->k >= 64 * PARTS ? PARTS : 1; }
 
-/* Some filters' share of dx of some columns: long pieces of rows of weights pass by, four rows at a time. */
+/* What `filters` filters, whose weights are `pitch` apart, add to `count` columns of the sums of one row; the lines of the next piece of some of them, from
+ * number `fetch` on, are asked for. */
+ALWAYS_INLINE void add_filters(const real *w, long pitch, const real *dy, long dy_pitch, const int filters, long count, int fetch, int step, real *to)
+{
+    vec factor[FILTERS];
+    UNROLL for (int j = 0; j < filters; j++)
+        factor[j] = vec_fill(dy[j * dy_pitch]);
+    for (long c = 0; c < count; c += LANES) {
+        const long n = min_long(LANES, count - c);
+        vec v = vec_get(to + c, n);
+        if (filters == 1 || n < LANES)
+            for (int j = 0; j < filters; j++)
+                v = vec_madd(vec_get(w + j * pitch + c, n), factor[j], v);
+        else
+            UNROLL for (int j = 0; j < filters; j++)
+                v = vec_madd(vec_load(w + j * pitch + c), factor[j], v);
+        for (int j = fetch; j < filters; j += step)
+            __builtin_prefetch(w + j * pitch + c + PIECE);
+        vec_put(to + c, v, n);
+    }
+}
+
+/* Some filters' share of dx of some columns: long pieces of rows of weights pass by, FILTERS rows at a time. */
 static void input_block(void *context, long block, int worker)
 {
     const struct dense s = *(const struct dense *)context;
@@ -167,28 +192,16 @@ static void input_block(void *context, long block, int worker)
             memcpy(sums + m * p->c, s.bias + begin, (size_t)count * sizeof(real));
         else
             memset(sums + m * p->c, 0, (size_t)count * sizeof(real));
-    for (long k = part * share; k < last; k += 4) {
-        const int some = (int)min_long(4, last - k);
+    for (long k = part * share, some; k < last; k += some) {
+        some = last - k >= FILTERS ? FILTERS : 1;
         long pitch;
-        const real *w = neighbours(&s, k, some, begin, count, worker, &pitch);
-        for (long near = 0; near < count; near += 256) /* a piece of four rows is in the first cache for all but the first row of dy */
-            for (long m = 0; m < rows; m++) {
-                vec factor[4];
-                for (int j = 0; j < 4; j++)
-                    factor[j] = vec_fill(j < some ? s.dy[m * p->y[4] + (k + j) * p->y[1]] : 0);
-                real *to = sums + m * p->c;
-                for (long c = near; c < min_long(count, near + 256); c += LANES) {
-                    const long n = min_long(LANES, count - c);
-                    vec v = vec_get(to + c, n);
-                    if (some == 4 && n == LANES)
-                        UNROLL for (int j = 0; j < 4; j++)
-                            v = vec_madd(vec_load(w + j * pitch + c), factor[j], v);
-                    else
-                        for (int j = 0; j < some; j++)
-                            v = vec_madd(vec_get(w + j * pitch + c, n), factor[j], v);
-                    vec_put(to + c, v, n);
-                }
-            }
+        const real *w = neighbours(&s, k, some, begin, count, worker, &pitch), *dy = s.dy + k * p->y[1];
+        for (long near = 0; near < count; near += PIECE) /* a piece of all filters is in the first cache for all but the first row of dy */
+            for (long m = 0; m < rows; m++)
+                if (some == FILTERS)
+                    add_filters(w + near, pitch, dy + m * p->y[4], p->y[1], FILTERS, min_long(PIECE, count - near), (int)m, (int)rows, sums + m * p->c + near);
+                else
+                    add_filters(w + near, pitch, dy + m * p->y[4], p->y[1], 1, min_long(PIECE, count - near), FILTERS, 1, sums + m * p->c + near);
     }
 }
 
@@ -210,9 +223,13 @@ void FN(few_rows_input)(const struct cnn_conv *p, const real *dy, const real *w,
         }
 }
 
+/* Whether dw goes past the caches: so large that none of it would be left there. */
+static int passes_caches(const struct cnn_conv *p) { return p->w[1] == 1 && (double)p->c * (double)p->k * sizeof(real) > 2 * (double)cnn_machine()->l3; }
+
 ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, int worker, const int rows)
 {
     const struct cnn_conv *p = s->p;
+    const int past = passes_caches(p);
     for (long k = begin; k < end; k++) {
         vec factor[MOST];
         real total = 0;
@@ -224,16 +241,21 @@ ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, int 
         if (s->db)
             s->db[k] = total;
         real *to = p->w[1] == 1 ? s->dw + k * p->w[0] : s->copies + (size_t)worker * s->copy;
-        for (long c = 0; c < p->c; c += LANES) {
-            const long n = min_long(LANES, p->c - c);
+        const long ahead = past ? (long)(-((uintptr_t)to / sizeof(real)) % LANES) : 0; /* of the first whole vector's place */
+        for (long c = 0, n = ahead ? min_long(ahead, p->c) : min_long(LANES, p->c); c < p->c; c += n, n = min_long(LANES, p->c - c)) {
             vec v = vec_get(s->x + c, n) * factor[0];
             UNROLL for (int m = 1; m < rows; m++)
                 v = vec_madd(vec_get(s->x + m * s->x_row + c, n), factor[m], v);
-            vec_put(to + c, v, n);
+            if (past && n == LANES)
+                vec_stream(to + c, v);
+            else
+                vec_put(to + c, v, n);
         }
         for (long c = 0; p->w[1] != 1 && c < p->c; c++)
             s->dw[k * p->w[0] + c * p->w[1]] = to[c];
     }
+    if (past)
+        vec_stream_end();
 }
 
 static void weight_block(void *context, long block, int worker)
