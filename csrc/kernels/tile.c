@@ -257,7 +257,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     static void rows_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, ROWS); }                                       \
     EITHER(rows_##rows##x2, assembled_rows_##rows, tile_body(t, rows, 2, ROWS))                                              \
     static void cells_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, CELLS); }                                     \
-    static void cells_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, CELLS); }                                     \
+    EITHER(cells_##rows##x2, assembled_cells_##rows, tile_body(t, rows, 2, CELLS))                                           \
     static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }                                 \
     EITHER(columns_##rows##x2, assembled_columns_##rows, tile_body(t, rows, 2, COLUMNS))                                     \
     EITHER(columns_fetching_##rows, assembled_columns_fetching_##rows, tile_body(t, rows, 2, COLUMNS_FETCHING))

@@ -1,12 +1,13 @@
 /* tile_avx512.h: the bodies of tile.c for many rows of AVX-512, written out in assembly, because no compiler leaves the sums of 14 rows
  * in their 28 registers: each of those tried moves them about, and keeps them in memory around the loops.
  *
- * The same sums, term for term, as tile_body of tile.c computes, for rows evenly apart and for columns, where all columns of C exist.
+ * The same sums, term for term, as tile_body of tile.c computes, where all columns of C exist. Cells have more pointers than there are registers: each is
+ * read again for every term, and the loads, no longer the sums, are what takes longest.
  *
  *     zmm0 .. zmm27    sums: row i in 2 i and 2 i + 1
  *     zmm28, zmm29     a term of B;  zmm30, zmm31: of A
  *     rdi              the tile
- *     rsi, r8 .. r11   rows 0, 3, 6, 9 and 12 of A, at the term at work (columns: rsi, the term)
+ *     rsi, r8 .. r11   rows 0, 3, 6, 9 and 12 of A, at the term at work (columns: rsi, the term; cells: rsi, the term's offset)
  *     rax              bytes from one row of A to the next (columns: from one term to the next)
  *     rdx              B
  *     rcx              counts
@@ -132,11 +133,17 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
 #define ROW_13 "(%r11,%rax)"
 
 #define ZERO(i, x) DO("vpxord " LOW_##i "," LOW_##i "," LOW_##i) DO("vpxord " HIGH_##i "," HIGH_##i "," HIGH_##i)
-#define NEXT_C DO("add %rcx, %r12")
-#define LOAD(i, x) DO("vmovups (%r12), " LOW_##i) DO("vmovups 64(%r12), " HIGH_##i) NEXT_C
-#define PLUS_C(i, x) DO("vaddp" SUFFIX " (%r12), " LOW_##i ", " LOW_##i) DO("vaddp" SUFFIX " 64(%r12), " HIGH_##i ", " HIGH_##i) NEXT_C
-#define STORE(i, x) DO("vmovups " LOW_##i ", (%r12)") DO("vmovups " HIGH_##i ", 64(%r12)") NEXT_C
-#define FETCH_C(i, x) DO("prefetcht0 (%r12)") DO("prefetcht0 64(%r12)") NEXT_C
+/* Rows of C are in r12 one after another, `apart` or by their `own` pointers. */
+#define FIRST_apart DO("mov " C ", %r12") DO("mov " C_APART ", %rcx") DO("shl $" SHIFT ", %rcx")
+#define BEGIN_apart(i)
+#define END_apart DO("add %rcx, %r12")
+#define FIRST_own
+#define BEGIN_own(i) DO("mov 8*" #i "+" C ", %r12")
+#define END_own
+#define LOAD(i, x) BEGIN_##x(i) DO("vmovups (%r12), " LOW_##i) DO("vmovups 64(%r12), " HIGH_##i) END_##x
+#define PLUS_C(i, x) BEGIN_##x(i) DO("vaddp" SUFFIX " (%r12), " LOW_##i ", " LOW_##i) DO("vaddp" SUFFIX " 64(%r12), " HIGH_##i ", " HIGH_##i) END_##x
+#define STORE(i, x) BEGIN_##x(i) DO("vmovups " LOW_##i ", (%r12)") DO("vmovups " HIGH_##i ", 64(%r12)") END_##x
+#define FETCH_C(i, x) BEGIN_##x(i) DO("prefetcht0 (%r12)") DO("prefetcht0 64(%r12)") END_##x
 #define PLUS_BIAS(i, x) DO("vaddp" SUFFIX " %zmm28, " LOW_##i ", " LOW_##i) DO("vaddp" SUFFIX " %zmm29, " HIGH_##i ", " HIGH_##i)
 #define PLUS_ROW_BIAS(i, x)                                                            \
     DO("vbroadcasts" SUFFIX " " #i "*" SIZE "(%r12), " TURN_##i)                         \
@@ -147,6 +154,8 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
 #define MULTIPLY_ADD(i) \
     DO("vfmadd231p" SUFFIX " " TURN_##i ", %zmm28, " LOW_##i) DO("vfmadd231p" SUFFIX " " TURN_##i ", %zmm29, " HIGH_##i)
 #define ROW_TERM(i, k) DO("vbroadcasts" SUFFIX " " k "*" SIZE ROW_##i ", " TURN_##i) MULTIPLY_ADD(i)
+#define CELL_TERM(i, k) DO("mov 8*" #i "+" A ", %r12") DO("vbroadcasts" SUFFIX " " k "*" SIZE "(%r12,%rsi), " TURN_##i) MULTIPLY_ADD(i)
+#define FETCH_CELL(i, x) DO("mov 8*" #i "+" A ", %r12") DO("prefetcht0 (%r12,%r8)")
 #define COLUMN_TERM(i, at) DO("vbroadcasts" SUFFIX " " #i "*" SIZE at ", " TURN_##i) MULTIPLY_ADD(i)
 /* Term k of B, with its lines 16 ahead. */
 #define LOAD_B(k)                                                                              \
@@ -178,15 +187,16 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
     DO("pop %r15") DO("pop %r14") DO("pop %r13") DO("pop %r12") DO("pop %rbp") DO("pop %rbx") DO("vzeroupper") DO("ret")       \
     DO(".cfi_endproc") DO(".size " TEXT(FN(name)) ", .-" TEXT(FN(name))) DO(".popsection")
 
-#define FIRST_C DO("mov " C ", %r12") DO("mov " C_APART ", %rcx") DO("shl $" SHIFT ", %rcx")
-/* The sums to C. */
-#define FINISH(rows)                                                                                       \
-    DO("cmpl $2, " JOIN) DO("jne 71f") FIRST_C EACH_##rows(PLUS_C, ) "71:\n\t"                                 \
+/* The sums to C, or what is there to the sums; lines of C are fetched. */
+#define FETCH(rows, c) FIRST_##c EACH_##rows(FETCH_C, c)
+#define START(rows, c) FIRST_##c EACH_##rows(LOAD, c)
+#define FINISH(rows, c)                                                                                    \
+    DO("cmpl $2, " JOIN) DO("jne 71f") FIRST_##c EACH_##rows(PLUS_C, c) "71:\n\t"                              \
     DO("mov " BIAS ", %r12") DO("test %r12, %r12") DO("je 72f")                                                \
     DO("vmovups (%r12), %zmm28") DO("vmovups 64(%r12), %zmm29") EACH_##rows(PLUS_BIAS, ) "72:\n\t"             \
     DO("mov " ROW_BIAS ", %r12") DO("test %r12, %r12") DO("je 73f") EACH_##rows(PLUS_ROW_BIAS, ) "73:\n\t"     \
     DO("cmpl $1, " ACTIVATION) DO("jne 74f") DO("vpxord %zmm28, %zmm28, %zmm28") EACH_##rows(RELU, ) "74:\n\t" \
-    FIRST_C EACH_##rows(STORE, )
+    FIRST_##c EACH_##rows(STORE, c)
 
 #define ROWS_IN_ASSEMBLY(rows)                                                                                             \
     __asm__(BEGIN(assembled_rows_##rows)                                                                                      \
@@ -200,8 +210,8 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
     DO("mov " C ", %r15") DO("mov " C_APART ", %r12") DO("shl $" SHIFT ", %r12") DO("mov %r12, " C_BYTES) DO("movq $0, " C_LEFT)     \
     DO("cmpl $1, " JOIN) DO("je 13f")                                                                                               \
     DO("shr $" LINE_SHIFT ", %rbp") DO("imul %rcx, %rbp") DO("cmp $(" #rows "+1)/2, %rbp") DO("jl 12f") DO("movq $(" #rows "+1)/2, " C_LEFT) \
-    DO("jmp 14f") "12:\n\t" FIRST_C EACH_##rows(FETCH_C, ) "14:\n\t" EACH_##rows(ZERO, ) DO("jmp 15f")                               \
-    "13:\n\t" FIRST_C EACH_##rows(LOAD, ) "15:\n\t"                                                                                 \
+    DO("jmp 14f") "12:\n\t" FETCH(rows, apart) "14:\n\t" EACH_##rows(ZERO, ) DO("jmp 15f")                               \
+    "13:\n\t" START(rows, apart) "15:\n\t"                                                                                 \
     DO("cmpq $0, " PARTS_LEFT) DO("jle 29f")                                                                                        \
     /* A part. */                                                                                                                   \
     "20:\n\t" DO("mov " OFFSET ", %r12") DO("mov " OFFSET_AT ", %rcx") DO("mov (%r12,%rcx), %rsi") DO("shl $" SHIFT ", %rsi") DO("add " A ", %rsi") \
@@ -224,8 +234,24 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
     "27:\n\t" DO("mov " DEPTH ", %rcx") DO("and $" LINE_TERMS "-1, %ecx") DO("jz 28f") DO(".p2align 5")                               \
     "32:\n\t" LOAD_B("0") EACH_##rows(ROW_TERM, "0") ADVANCE_ROWS("1") DO("dec %ecx") DO("jnz 32b")                                  \
     "28:\n\t" DO("addq $8, " OFFSET_AT) DO("decq " PARTS_LEFT) DO("jnz 20b") "29:\n\t"                                               \
-    FINISH(rows) END(assembled_rows_##rows));                                                                                       \
+    FINISH(rows, apart) END(assembled_rows_##rows));                                                                                       \
     __attribute__((visibility("hidden"))) void FN(assembled_rows_##rows)(const struct tile *t);
+
+#define CELLS_IN_ASSEMBLY(rows)                                                                                            \
+    __asm__(BEGIN(assembled_cells_##rows)                                                                                     \
+    DO("mov " B ", %rdx") DO("mov " PARTS ", %r13") DO("mov " OFFSET ", %r14") DO("mov " A_AHEAD ", %rbx") DO("shl $" SHIFT ", %rbx") \
+    DO("cmpl $1, " JOIN) DO("je 13f") FETCH(rows, own) EACH_##rows(ZERO, ) DO("jmp 15f") "13:\n\t" START(rows, own) "15:\n\t"       \
+    DO("test %r13, %r13") DO("jle 29f")                                                                                             \
+    "20:\n\t" DO("mov (%r14), %rsi") DO("shl $" SHIFT ", %rsi") DO("mov " DEPTH ", %rbp") DO("shr $" LINE_SHIFT ", %rbp") DO("je 27f") \
+    "21:\n\t" DO("lea (%rsi,%rbx), %r8") EACH_##rows(FETCH_CELL, ) DO("mov $" LINE_TERMS "/4, %ecx") DO(".p2align 5")                 \
+    "26:\n\t" LOAD_B("0") EACH_##rows(CELL_TERM, "0") LOAD_B("1") EACH_##rows(CELL_TERM, "1") LOAD_B("2") EACH_##rows(CELL_TERM, "2") \
+    LOAD_B("3") EACH_##rows(CELL_TERM, "3") DO("add $4*" SIZE ", %rsi") DO("add $4*128, %rdx") DO("dec %ecx") DO("jnz 26b")             \
+    DO("dec %rbp") DO("jnz 21b")                                                                                                    \
+    "27:\n\t" DO("mov " DEPTH ", %rcx") DO("and $" LINE_TERMS "-1, %ecx") DO("jz 28f")                                               \
+    "32:\n\t" LOAD_B("0") EACH_##rows(CELL_TERM, "0") DO("add $" SIZE ", %rsi") DO("add $128, %rdx") DO("dec %ecx") DO("jnz 32b")     \
+    "28:\n\t" DO("add $8, %r14") DO("dec %r13") DO("jnz 20b") "29:\n\t"                                                              \
+    FINISH(rows, own) END(assembled_cells_##rows));                                                                                 \
+    __attribute__((visibility("hidden"))) void FN(assembled_cells_##rows)(const struct tile *t);
 
 /* Some terms of columns; x: with what comes next, or nothing. */
 #define FETCH_NEXT DO("prefetcht1 (%r13)") DO("add %r15, %r13")
@@ -234,8 +260,8 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
     __asm__(BEGIN(name)                                                                                                       \
     DO("mov " STEP ", %rax") DO("shl $" SHIFT ", %rax") DO("mov " B ", %rdx") DO("mov " NEXT ", %r13") DO("mov " NEXT_STEP ", %r15") \
     DO("mov " PARTS ", %rbp") DO("mov " OFFSET ", %r14") DO("lea (%rax,%rax,2), %r8") DO("mov " A ", %r9")                           \
-    DO("cmpl $1, " JOIN) DO("je 13f") FIRST_C EACH_##rows(FETCH_C, ) EACH_##rows(ZERO, ) DO("jmp 15f")                               \
-    "13:\n\t" FIRST_C EACH_##rows(LOAD, ) "15:\n\t" DO("test %rbp, %rbp") DO("jle 29f")                                              \
+    DO("cmpl $1, " JOIN) DO("je 13f") FETCH(rows, apart) EACH_##rows(ZERO, ) DO("jmp 15f")                               \
+    "13:\n\t" START(rows, apart) "15:\n\t" DO("test %rbp, %rbp") DO("jle 29f")                                              \
     "20:\n\t" DO("mov (%r14), %rsi") DO("lea (%r9,%rsi," SIZE "), %rsi") DO("mov " DEPTH ", %rcx") DO("shr $2, %rcx") DO("je 27f")   \
     DO(".p2align 5")                                                                                                                \
     "26:\n\t" x LOAD_B("0") EACH_##rows(COLUMN_TERM, "(%rsi)") x LOAD_B("1") EACH_##rows(COLUMN_TERM, "(%rsi,%rax)")                  \
@@ -244,11 +270,12 @@ _Static_assert(CONTINUE == 1 && ADD == 2 && CNN_RELU == 1 && LONG == 16 * LINE &
     "27:\n\t" DO("mov " DEPTH ", %rcx") DO("and $3, %ecx") DO("jz 28f")                                                             \
     "32:\n\t" x LOAD_B("0") EACH_##rows(COLUMN_TERM, "(%rsi)") DO("add %rax, %rsi") DO("add $128, %rdx") DO("dec %ecx") DO("jnz 32b")  \
     "28:\n\t" DO("add $8, %r14") DO("dec %rbp") DO("jnz 20b") "29:\n\t"                                                              \
-    FINISH(rows) END(name));                                                                                                        \
+    FINISH(rows, apart) END(name));                                                                                                        \
     __attribute__((visibility("hidden"))) void FN(name)(const struct tile *t);
 
 #define IN_ASSEMBLY(rows)                                                                                              \
     ROWS_IN_ASSEMBLY(rows)                                                                                                \
+    CELLS_IN_ASSEMBLY(rows)                                                                                               \
     COLUMNS_IN_ASSEMBLY(rows, assembled_columns_##rows, FETCH_NONE)                                                       \
     COLUMNS_IN_ASSEMBLY(rows, assembled_columns_fetching_##rows, FETCH_NEXT)
 
