@@ -8,6 +8,15 @@ struct pool_planes {
     struct winners won;
 };
 
+/* Planes that lie one after another are channels of one image, whose lanes are full however few channels an image has. */
+static struct cnn_pool as_one_image(const struct cnn_pool *p)
+{
+    struct cnn_pool one = *p;
+    if (p->x[0] == p->c * p->x[1] && p->y[0] == p->c * p->y[1])
+        one.n = 1, one.c = p->n * p->c;
+    return one;
+}
+
 /* The pool of a few channels of one image. */
 static struct cnn_pool part_of(const struct cnn_pool *p, long channels)
 {
@@ -50,7 +59,8 @@ size_t FN(pool_scratch)(const struct cnn_pool *p, struct pool_ways ways, int wor
         return ways.rows->scratch(p, workers);
     if (neighbours(p) || p->c == 1)
         return ways.scratch(p, workers);
-    const struct pool_planes q = {.p = p, .ways = ways};
+    const struct cnn_pool one = as_one_image(p);
+    const struct pool_planes q = {.p = &one, .ways = ways};
     const struct planes s = describe(&q);
     return FN(planes_scratch)(&s, workers);
 }
@@ -65,7 +75,8 @@ void FN(pool_run)(const struct cnn_pool *p, struct pool_ways ways, const real *f
         ways.run(p, from, to, won, run);
         return;
     }
-    const struct pool_planes q = {p, ways, won};
+    const struct cnn_pool one = won.index || won.tap ? *p : as_one_image(p);
+    const struct pool_planes q = {&one, ways, won};
     struct planes s = describe(&q);
     s.x = from, s.y = to;
     FN(planes_run)(&s, run);

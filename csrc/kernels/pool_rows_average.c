@@ -1,7 +1,17 @@
 /* pool_rows_average.c: averages over windows of images whose rows are contiguous, and their gradients. */
 #include "pool_rows.h"
 
-static int average_takes(const struct cnn_pool *p) { return p->x[4] == 1 && p->y[4] == 1 && plain_possible(p); }
+/* Rows of few windows leave lanes empty, where channels or images would fill them: those take at least `wide` windows. Measured. */
+static int takes(const struct cnn_pool *p, long wide)
+{
+    return p->x[4] == 1 && p->y[4] == 1 && plain_possible(p) && (p->out[2] >= wide || p->n * p->c < LANES);
+}
+static int average_takes(const struct cnn_pool *p) { return takes(p, p->stride[2] == 2 && p->window[2] == 2 ? LANES : 2 * LANES); }
+static int average_return_takes(const struct cnn_pool *p)
+{
+    const int far = apart(p) && p->stride[2] > 2 && p->in[2] >= 2 * LANES;
+    return takes(p, far ? 0 : p->window[2] > p->stride[2] ? 4 * LANES : 2 * LANES);
+}
 
 /* Of a worker: a row of sums, and of the gradient a row of shares and one row for each phase of the stride. */
 static long sums_room(const struct cnn_pool *p) { return spaced_reals(round_up(p->in[2], LANES) + LANES); }
@@ -288,4 +298,4 @@ static void average_rows_backward(const struct cnn_pool *problem, const real *dy
 }
 
 const struct pool_way FN(average_of_rows) = {average_takes, average_rows_scratch, average_rows_forward};
-const struct pool_way FN(average_of_rows_back) = {average_takes, average_return_scratch, average_rows_backward};
+const struct pool_way FN(average_of_rows_back) = {average_return_takes, average_return_scratch, average_rows_backward};

@@ -7,6 +7,10 @@ static int max_takes(const struct cnn_pool *p)
 {
     if (p->x[4] != 1 || p->y[4] != 1 || !plain_possible(p))
         return 0;
+    /* Rows of few windows that overlap: faster with channels in the lanes. Measured. */
+    const long narrow = p->window[2] <= p->stride[2] || p->c < LANES ? 0 : p->stride[2] == 1 || p->window[2] > 4 ? 2 * LANES : LANES;
+    if (p->out[2] < narrow)
+        return 0;
     const struct cnn_pool q = plain(p);
     long low, high;
     inside(&q, &low, &high);
