@@ -68,13 +68,16 @@ struct pitch FN(box_pitch)(const struct windows *w, long images, const long size
 
 enum { FETCH = 16 * LINE }; /* reals that are asked for ahead of a copy */
 
+/* The last vector begins early. */
 static void copy_reals(const real *from, long n, real *to)
 {
-    long i = 0;
-    for (; i + LANES <= n; i += LANES)
+    for (long i = 0; i + LANES <= n; i += LANES)
         vec_store(to + i, vec_load(from + i));
-    for (; i < n; i++)
-        to[i] = from[i];
+    if (n < LANES)
+        for (long i = 0; i < n; i++)
+            to[i] = from[i];
+    else if (n % LANES)
+        vec_store(to + n - LANES, vec_load(from + n - LANES));
 }
 
 static void zero_pixels(real *to, long pixels, long pitch, long channels)
