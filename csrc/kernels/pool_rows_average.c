@@ -4,13 +4,22 @@
 /* Rows of few windows leave lanes empty, where channels or images would fill them: those take at least `wide` windows. Measured. */
 static int takes(const struct cnn_pool *p, long wide)
 {
-    return p->x[4] == 1 && p->y[4] == 1 && plain_possible(p) && (p->out[2] >= wide || p->n * p->c < LANES);
+    return p->x[4] == 1 && p->y[4] == 1 && (p->out[2] >= wide || p->n * p->c < LANES);
 }
-static int average_takes(const struct cnn_pool *p) { return takes(p, p->stride[2] == 2 && p->window[2] == 2 ? LANES : 2 * LANES); }
+static int average_takes(const struct cnn_pool *p)
+{
+    if (!plain_possible(p))
+        return 0;
+    const struct cnn_pool q = plain(p);
+    return takes(p, q.stride[2] == 2 && q.window[2] == 2 ? LANES : q.stride[2] > 2 && q.in[2] >= 2 * LANES ? 0 : 2 * LANES);
+}
 static int average_return_takes(const struct cnn_pool *p)
 {
-    const int far = apart(p) && p->stride[2] > 2 && p->in[2] >= 2 * LANES;
-    return takes(p, far ? 0 : p->window[2] > p->stride[2] ? 4 * LANES : 2 * LANES);
+    if (!plain_possible(p))
+        return 0;
+    const struct cnn_pool q = plain(p);
+    const int far = apart(&q) && q.stride[2] > 2 && q.in[2] >= 2 * LANES;
+    return takes(p, far ? 0 : q.window[2] > q.stride[2] ? 4 * LANES : 2 * LANES);
 }
 
 /* Of a worker: a row of sums, and of the gradient a row of shares and one row for each phase of the stride. */
