@@ -16,7 +16,7 @@
  *     r13, r14         what comes next: fetched so far, and due
  *     r15              the row of C that is fetched next (columns: bytes that come next a term)
  *     rbp              lines of A left in this part */
-#if defined(__AVX512F__) && defined(__x86_64__) && defined(__ELF__) && defined(__LP64__)
+#if defined(__AVX512F__) && defined(__x86_64__) && defined(__ELF__) && defined(__LP64__) && !defined(CNN_WITHOUT_ASSEMBLY)
 #define TILES_IN_ASSEMBLY 1
 
 #if CNN_DOUBLE
