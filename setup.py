@@ -36,15 +36,16 @@ ARITHMETIC = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 LINK = ["-pthread"]
 
 # Other builds than the one for use have no assembly: nothing would look into it, and where C is not optimised its products are not fused, as those are.
+ALL_IN_C = ["-DCNN_WITHOUT_ASSEMBLY"]
 if os.environ.get("CNNPY_DEBUG") == "1":
-    FLAGS += ["-O0", "-g", "-UNDEBUG", "-DCNN_WITHOUT_ASSEMBLY"]
+    FLAGS += ["-O0", "-g", "-UNDEBUG", *ALL_IN_C]
 elif os.environ.get("CNNPY_SANITIZE") in ("1", "thread"):
     MEMORY = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     SANITIZERS = MEMORY if os.environ["CNNPY_SANITIZE"] == "1" else ["-fsanitize=thread"]
-    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", "-DCNN_WITHOUT_ASSEMBLY", *SANITIZERS]
+    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *ALL_IN_C, *SANITIZERS]
     LINK += SANITIZERS
 elif os.environ.get("CNNPY_COVERAGE") == "1":
-    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g0", "--coverage", "-fprofile-update=atomic", "-DCNN_WITHOUT_ASSEMBLY"]
+    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g0", "--coverage", "-fprofile-update=atomic", *ALL_IN_C]
     LINK += ["--coverage"]
 else:
     FLAGS += ["-O3", "-g0"]
