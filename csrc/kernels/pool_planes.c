@@ -57,12 +57,14 @@ size_t FN(pool_scratch)(const struct cnn_pool *p, struct pool_ways ways, int wor
 {
     if (by_rows(p, ways))
         return ways.rows->scratch(p, workers);
-    if (neighbours(p) || p->c == 1)
-        return ways.scratch(p, workers);
     const struct cnn_pool one = as_one_image(p);
+    const size_t whole = neighbours(p) || p->c == 1 ? ways.scratch(p, workers) : 0;
+    if (neighbours(p) || one.c == 1)
+        return whole;
     const struct pool_planes q = {.p = &one, .ways = ways};
     const struct planes s = describe(&q);
-    return FN(planes_scratch)(&s, workers);
+    const size_t planes = FN(planes_scratch)(&s, workers);
+    return whole > planes ? whole : planes;
 }
 
 void FN(pool_run)(const struct cnn_pool *p, struct pool_ways ways, const real *from, real *to, struct winners won, struct cnn_run *run)
@@ -71,11 +73,11 @@ void FN(pool_run)(const struct cnn_pool *p, struct pool_ways ways, const real *f
         ways.rows->run(p, from, to, won, run);
         return;
     }
-    if (neighbours(p) || p->c == 1) {
+    const struct cnn_pool one = won.index || won.tap ? *p : as_one_image(p);
+    if (neighbours(p) || one.c == 1) {
         ways.run(p, from, to, won, run);
         return;
     }
-    const struct cnn_pool one = won.index || won.tap ? *p : as_one_image(p);
     const struct pool_planes q = {&one, ways, won};
     struct planes s = describe(&q);
     s.x = from, s.y = to;

@@ -4,7 +4,8 @@
 /* Rows of few windows leave lanes empty, where channels or images would fill them: those take at least `wide` windows. Measured. */
 static int takes(const struct cnn_pool *p, long wide)
 {
-    return p->x[4] == 1 && p->y[4] == 1 && (p->out[2] >= wide || p->n * p->c < LANES);
+    const int together = p->x[0] == p->c * p->x[1] && p->y[0] == p->c * p->y[1];
+    return p->x[4] == 1 && p->y[4] == 1 && (p->out[2] >= wide || (together ? p->n : 1) * p->c < LANES);
 }
 static int average_takes(const struct cnn_pool *p)
 {

@@ -244,3 +244,23 @@ def test_threads_change_no_bit():
         cnnpy.set_num_threads(before)
     for other in results[1:]:
         same(results[0], other)
+
+
+@pytest.mark.parametrize("images", ["one after another", "apart", "of one channel", "of one channel, apart"])
+def test_averages_of_small_planes(images):
+    """Planes of all images fill the lanes together where they lie one after another, else those of one image, or its rows: the same numbers."""
+    rng = np.random.default_rng(0)
+    for size, (window, stride) in itertools.product((4, 9, 14, 28), ((2, 2), (3, 2), (3, 1), (4, 4))):
+        x = whole(rng, (40, 1 if "one channel" in images else 18, size, size), np.float32)
+        x = x[::2] if "apart" in images else x
+        n, c = x.shape[:2]
+        out = (size - window) // stride + 1
+        y = F.avg_pool2d(x, window, stride=stride)
+        wanted = np.zeros((n, c, out, out))
+        dy, dx = whole(rng, (n, c, out, out), np.float32), np.zeros(x.shape)
+        for i, j in itertools.product(range(out), range(out)):
+            at = (..., slice(i * stride, i * stride + window), slice(j * stride, j * stride + window))
+            wanted[..., i, j] = x[at].astype(np.float64).mean((2, 3))
+            dx[at] += dy[..., i, j, None, None] / window**2
+        np.testing.assert_allclose(y, wanted, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(F.avg_pool2d_backward(dy, x, window, stride=stride).x, dx, rtol=1e-5, atol=1e-5)
