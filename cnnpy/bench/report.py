@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 
-from cnnpy.bench import families, networks, sequences, training
+from cnnpy.bench import families, networks, sequences, small, training
 from cnnpy.bench import workloads as W
 from cnnpy.bench.harness import Side, measure
 
 __all__ = ["run"]
 
-NAMES = ("machine", "conv", "families", "training", "sequences", "models", "lenet", "calls")
+NAMES = ("machine", "conv", "families", "small", "training", "sequences", "models", "lenet", "calls")
 PEERS = tuple(W.SIDES)
 
 
@@ -107,6 +107,29 @@ def _families(sides, threads, limits):
         print(text, flush=True)
 
 
+def _small(sides, threads, limits):
+    ratios = []
+    print(f"\nsmall images, {threads} threads: microseconds; ratio = best peer's time / ours")
+    for row in small.ROWS:
+        text = f"{row[0]:46s}"
+        for which in W.PASSES[: 2 if row[3] is None else 3]:
+            times, values = measure(sides, ("family", row, which), threads, turns=3)
+            _agree(values)
+            best = _best(times)
+            for name in W.OURS:
+                text += f"{' |' if name == W.OURS[0] else ' /'} {times[name] * 1e6:6.0f}"
+                if best:
+                    ratios.append((best[1] / times[name], f"{row[0]}, {which}, {name.split()[-1]}"))
+                    text += f" {ratios[-1][0]:5.2f}x"
+        print(text, flush=True)
+    if ratios:
+        mean = np.exp(np.mean(np.log([ratio for ratio, _ in ratios])))
+        below = [sum(ratio < bound for ratio, _ in ratios) for bound in (1, 0.5)]
+        print(f"{len(ratios)} figures: geometric mean {mean:.2f}, {below[0]} below 1, {below[1]} below 0.5; the lowest:")
+        for ratio, text in sorted(ratios)[:20]:
+            print(f"  {ratio:.2f}x {text}")
+
+
 def _training(sides, threads, limits):
     print(f"\nforward and backward, and updates of ResNet-18's parameters, {threads} threads: GB/s (of the stream), else as above")
     for row in training.ROWS:
@@ -196,7 +219,7 @@ def run(name="all", against=(), thread_counts=None):
 
     Parameters
     ----------
-    name : {'all', 'machine', 'conv', 'families', 'training', 'sequences', 'models', 'lenet', 'calls'}
+    name : {'all', 'machine', 'conv', 'families', 'small', 'training', 'sequences', 'models', 'lenet', 'calls'}
     against : sequence of str
         Peers to run beside: 'torch' (both memory formats), 'torch-compile' (networks), 'onnxruntime' (inference), 'openvino' (networks' inference).
     thread_counts : sequence of int, optional
@@ -214,7 +237,7 @@ def run(name="all", against=(), thread_counts=None):
     counts = thread_counts or sorted({1, num_threads()})
     _header(against)
     sides = [Side(s) for s in (*W.OURS, *(side for peer in against for side in W.SIDES[peer]))]
-    tables = {"conv": _conv, "families": _families, "training": _training, "sequences": _sequences, "models": _models, "lenet": _lenet}
+    tables = {"conv": _conv, "families": _families, "small": _small, "training": _training, "sequences": _sequences, "models": _models, "lenet": _lenet}
     try:
         for threads in counts:
             limits = _machine(sides, threads)

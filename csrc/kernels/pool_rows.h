@@ -161,16 +161,17 @@ ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
 
 /* Few rows of windows and few taps: each cell's shares are added in registers, row by row and from the last tap to the first. What was just stored, read
  * again from one cell on, would wait until it had left the processor. A window's share is dy, for maxima (tap) at the cell that won alone. */
-enum { GATHERED = 8, UNROLLED = 4 };
+enum { GATHERED = 8, NARROW = 4 * LANES };
 struct window_row {
     const real *dy;
     const uint8_t *tap;
     bits name;
 };
 
-ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const int named, const long *ahead, const bits *column, const int taps, long low, long high, real *to)
+ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const int named, const long *ahead, const bits *column, const int taps, long low, long high,
+                                  long last, real *to)
 {
-    for (long q = low;; q = min_long(q + LANES, high - LANES)) {
+    for (long q = low;; q = min_long(q + LANES, last)) {
         vec sum = {0};
         for (int r = 0; r < rows; r++)
             UNROLL for (int t = 0; t < taps; t++) {
@@ -183,8 +184,14 @@ ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const 
     }
 }
 
+/* A row of few windows has a row of its own with zeros on both sides, so that all its cells are like those in the middle. */
+ALWAYS_INLINE int narrow(const struct cnn_pool *p) { return p->out[2] < NARROW; }
+enum { BESIDE = GATHERED + LANES }; /* where its windows begin */
+ALWAYS_INLINE long wide_room(const struct cnn_pool *p) { return BESIDE + round_up(p->out[2], LANES) + 3 * GATHERED + LANES; }
+
 ALWAYS_INLINE void gather_rows(const struct cnn_pool *p, const struct steps *steps, const struct window_row *row, int rows, const int named, real *phases)
 {
+    const int padded = narrow(p);
     for (long phase = 0; phase < steps->step; phase++) {
         real *to = phases + phase * steps->room;
         const long cells = steps->whole + (phase < steps->rest);
@@ -197,15 +204,19 @@ ALWAYS_INLINE void gather_rows(const struct cnn_pool *p, const struct steps *ste
                 ahead[taps] = t.ahead, column[taps++] = (bits)k;
                 low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
             }
-        if (high - low < LANES || taps > UNROLLED)
+        if (padded)
+            low = 0, high = cells;
+        const long last = padded ? cells : high - LANES;
+        if (high - low < (padded ? 1 : LANES))
             low = high = 0;
         else
             switch (taps) {
-            case 0: gather_vectors(row, rows, named, ahead, column, 0, low, high, to); break;
-            case 1: gather_vectors(row, rows, named, ahead, column, 1, low, high, to); break;
-            case 2: gather_vectors(row, rows, named, ahead, column, 2, low, high, to); break;
-            case 3: gather_vectors(row, rows, named, ahead, column, 3, low, high, to); break;
-            default: gather_vectors(row, rows, named, ahead, column, 4, low, high, to);
+            case 0: gather_vectors(row, rows, named, ahead, column, 0, low, high, last, to); break;
+            case 1: gather_vectors(row, rows, named, ahead, column, 1, low, high, last, to); break;
+            case 2: gather_vectors(row, rows, named, ahead, column, 2, low, high, last, to); break;
+            case 3: gather_vectors(row, rows, named, ahead, column, 3, low, high, last, to); break;
+            case 4: gather_vectors(row, rows, named, ahead, column, 4, low, high, last, to); break;
+            default: gather_vectors(row, rows, named, ahead, column, taps, low, high, last, to);
             }
         for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
             real sum = 0;

@@ -188,7 +188,7 @@ struct return_room {
 };
 static struct return_room return_room(const struct cnn_pool *p)
 {
-    struct return_room room = {.shares = reals_bytes(round_up(p->out[2], LANES) + LANES), .phase = (size_t)phase_room(p) * sizeof(real)};
+    struct return_room room = {.shares = reals_bytes(wide_room(p)), .phase = (size_t)phase_room(p) * sizeof(real)};
     room.worker = spaced(GATHERED * room.shares + (apart(p) && p->stride[2] > 2 ? 0 : (size_t)p->stride[2] * room.phase));
     return room;
 }
@@ -251,6 +251,8 @@ static void average_return(void *context, long block, int worker)
     const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->in)), step = p->stride[2];
     const int far = apart(p) && step > 2;
     const struct steps steps = find_steps(p);
+    if (narrow(p))
+        memset(shares, 0, GATHERED * room.shares);
     const real *last = NULL; /* the row before, where the same windows reach it */
     const real *found[GATHERED] = {NULL}; /* the rows of dy whose shares are kept: the next row of dx reads most of them again */
     long found_cells[GATHERED] = {0}; /* their divisor: rows of a broadcast dy are one row in memory */
@@ -281,7 +283,7 @@ static void average_return(void *context, long block, int worker)
             for (long j = h->low; j <= h->high; j++) {
                 const real *from = dy + i * p->y[2] + j * p->y[3];
                 const long slot = !gathers ? 0 : d->low == d->high ? j % GATHERED : count;
-                real *to = (real *)((char *)shares + (size_t)slot * room.shares);
+                real *to = (real *)((char *)shares + (size_t)slot * room.shares) + BESIDE;
                 const long cells = divisor(p, 0, i) * divisor(p, 1, j);
                 if (found[slot] != from || found_cells[slot] != cells || !gathers)
                     find_shares(p, from, (real)cells, parts, to);

@@ -331,10 +331,11 @@ static void backward_planes(const struct planes *s, long n, long c, long channel
 
 static struct planes describe(const struct cnn_resize *p, int is_backward)
 {
-    const struct cnn_resize part = part_of(p, min_long(p->c, LANES));
+    const long together = planes_together(p->in, p->out, p->c);
+    const struct cnn_resize part = part_of(p, together);
     const struct plane_image x = {p->in, p->x}, y = {p->out, p->y};
     struct resize tables;
-    return (struct planes){.n = p->n, .c = p->c, .in = is_backward ? y : x, .out = is_backward ? x : y, .context = p,
+    return (struct planes){.n = p->n, .c = p->c, .together = together, .in = is_backward ? y : x, .out = is_backward ? x : y, .context = p,
                            .compute = is_backward ? backward_planes : forward_planes, .scratch = place(&tables, &part, NULL, 1), .work = 2 * work_of(p)};
 }
 

@@ -54,6 +54,17 @@
 #else
 #define EVEN_ODD_INDICES 0, 3
 #endif
+
+/* The halves of a vector, swapped. */
+#if CNN_VECTOR_BYTES == 64 && !CNN_DOUBLE
+#define SWAPPED_INDICES 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7
+#elif CNN_VECTOR_BYTES == 64 || (CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE)
+#define SWAPPED_INDICES 4, 5, 6, 7, 0, 1, 2, 3
+#elif CNN_VECTOR_BYTES == 32 || !CNN_DOUBLE
+#define SWAPPED_INDICES 2, 3, 0, 1
+#else
+#define SWAPPED_INDICES 1, 0
+#endif
 ALWAYS_INLINE vec even_odd(vec a, vec b) { return __builtin_shufflevector(a, b, EVEN_ODD_INDICES); }
 
 /* log2(LANES) rounds of shuffling row i with row i + LANES/2. */
@@ -70,12 +81,10 @@ ALWAYS_INLINE void transpose(vec v[LANES])
     }
 }
 
-/* The first half of the rows of the transpose, which half of the shuffles give. */
-ALWAYS_INLINE void transpose_half(vec v[LANES])
+/* Columns of LANES / 2 rows one behind the other: vector i gets column 2i, then column 2i + 1. */
+ALWAYS_INLINE void transpose_pairs(vec v[LANES / 2])
 {
-    UNROLL for (int i = 0; i < LANES / 2; i++)
-        v[i] = __builtin_shufflevector(v[i], v[i + LANES / 2], LOWER_INDICES);
-    UNROLL for (int width = 2; width < LANES; width *= 2) {
+    UNROLL for (int width = 1; width < LANES / 2; width *= 2) {
         vec next[LANES / 2];
         UNROLL for (int i = 0; i < LANES / 4; i++) {
             next[2 * i] = __builtin_shufflevector(v[i], v[i + LANES / 4], LOWER_INDICES);
@@ -84,6 +93,14 @@ ALWAYS_INLINE void transpose_half(vec v[LANES])
         UNROLL for (int i = 0; i < LANES / 2; i++)
             v[i] = next[i];
     }
+}
+
+/* The first half of the rows of the transpose, which half of the shuffles give. */
+ALWAYS_INLINE void transpose_half(vec v[LANES])
+{
+    UNROLL for (int i = 0; i < LANES / 2; i++)
+        v[i] = __builtin_shufflevector(v[i], v[i + LANES / 2], LOWER_INDICES);
+    transpose_pairs(v);
 }
 #else
 ALWAYS_INLINE void transpose_half(vec v[LANES])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cnnpy
-from cnnpy.bench import families, networks, report, sequences, training
+from cnnpy.bench import families, networks, report, sequences, small, training
 from cnnpy.bench import workloads as W
 from cnnpy.bench.harness import Side, measure
 
@@ -16,6 +16,7 @@ SMALL_NETWORKS = [r for r in networks.ROWS if r[1] in ("lenet5", "resnet20", "ls
 WORKLOADS = (
     [("conv", row, which) for row in W.CONV[6::2] for which in W.PASSES]
     + [("family", row, which) for row in families.ROWS for which in (W.PASSES if row[3] else W.PASSES[:2])]
+    + [("family", row, which) for row in small.ROWS for which in (W.PASSES if row[3] else W.PASSES[:2])]
     + [("training", row) for row in training.ROWS]
     + [("sequence", row, which) for row in sequences.ROWS for which in sequences.PASSES]
     + [("network", row) for row in SMALL_NETWORKS]
@@ -132,6 +133,7 @@ def test_tables(table, capsys):
 FIRST_ROWS = {
     "_conv": (W, "CONV", 9),
     "_families": (families, "ROWS", 10),
+    "_small": (small, "ROWS", 6),
     "_training": (training, "ROWS", 2),
     "_sequences": (sequences, "ROWS", 6),
     "_models": (networks, "ROWS", 0),
