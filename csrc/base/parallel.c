@@ -19,7 +19,8 @@
 char cnn_no_scratch[64];
 
 static const double spin_seconds = 50e-6, poll_seconds = 20e-3;
-static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3; /* nanoseconds of work */
+static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3, look_worth = 500e3; /* nanoseconds of work */
+enum { MOST_UNSEEN = 16 }; /* claims after which a loop looks at the clock, whatever they were estimated at */
 
 static struct {
     uint32_t generation; /* of the latest loop; workers wait for it to change */
@@ -97,10 +98,31 @@ static void drop_claims(uint32_t generation, int parts)
             __atomic_fetch_add(&pool.done, 1, __ATOMIC_RELEASE);
 }
 
-/* Runs blocks of the given generation until none is left. poll only on the calling thread (run != NULL). */
-static void work(uint32_t generation, int worker, struct cnn_run *run)
+/* After another claim of so much work: whether it is time to poll. Looking at the clock after each would take longer than tiny claims do. */
+struct since {
+    double work;
+    int claims;
+};
+static int time_to_poll(struct cnn_run *run, struct since *since, double claim)
+{
+    since->work += claim;
+    if (!run || !run->poll || (since->work < look_worth && ++since->claims < MOST_UNSEEN))
+        return 0;
+    *since = (struct since){0, 0};
+    const double now = cnn_now();
+    if (now - run->polled <= poll_seconds)
+        return 0;
+    run->polled = now;
+    return 1;
+}
+
+/* Runs blocks of the given generation until none is left; claims are counted as done together, at the end. each: work of a claim.
+ * poll only on the calling thread (run != NULL). */
+static void work(uint32_t generation, int worker, struct cnn_run *run, double each)
 {
     const int parts = LOAD(&pool.limit);
+    struct since since = {0, 0};
+    int64_t done = 0;
     for (int tried = 0, part = worker; tried < parts;) {
         const int64_t claim = take_claim(generation, part, part == worker);
         if (claim < 0) {
@@ -113,16 +135,15 @@ static void work(uint32_t generation, int worker, struct cnn_run *run)
         void *context = LOAD(&pool.context);
         for (int64_t block = claim * grain; block < blocks && block < (claim + 1) * grain; block++)
             fn(context, block, worker);
-        __atomic_fetch_add(&pool.done, 1, __ATOMIC_RELEASE);
-        if (run && run->poll && cnn_now() - run->polled > poll_seconds) {
-            run->polled = cnn_now();
-            if (run->poll(run->poll_context)) {
-                run->stopped = 1;
-                drop_claims(generation, parts);
-                return;
-            }
+        done++;
+        if (time_to_poll(run, &since, each) && run->poll(run->poll_context)) {
+            run->stopped = 1;
+            drop_claims(generation, parts);
+            break;
         }
     }
+    if (done)
+        __atomic_fetch_add(&pool.done, done, __ATOMIC_RELEASE);
 }
 
 static void *worker_main(void *argument)
@@ -154,7 +175,7 @@ static void *worker_main(void *argument)
         }
         seen = generation;
         if (worker < PEEK(&pool.limit))
-            work(generation, worker, NULL);
+            work(generation, worker, NULL, 0);
     }
     return NULL;
 }
@@ -187,16 +208,14 @@ static void start_workers(int wanted)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-static void serial(struct cnn_run *run, long blocks, long grain, cnn_block *fn, void *context)
+static void serial(struct cnn_run *run, long blocks, long grain, double each, cnn_block *fn, void *context)
 {
+    struct since since = {0, 0};
     for (long block = 0; block < blocks; block++) {
         fn(context, block, 0);
-        if (run->poll && (block + 1) % grain == 0 && cnn_now() - run->polled > poll_seconds) {
-            run->polled = cnn_now();
-            if (run->poll(run->poll_context)) {
-                run->stopped = 1;
-                return;
-            }
+        if ((block + 1) % grain == 0 && time_to_poll(run, &since, each) && run->poll(run->poll_context)) {
+            run->stopped = 1;
+            return;
         }
     }
 }
@@ -212,7 +231,7 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
     int free = 0;
     if (claims == 1 || run->workers <= 1 || inside || estimate < worth ||
         !__atomic_compare_exchange_n(&pool.taken, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-        serial(run, blocks, grain, fn, context);
+        serial(run, blocks, grain, estimate / (double)claims, fn, context);
         return;
     }
     if (pool.started + 1 < run->workers)
@@ -234,7 +253,7 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
         pthread_mutex_unlock(&pool.lock);
     }
     inside = 1;
-    work(generation, 0, run);
+    work(generation, 0, run, estimate / (double)claims);
     inside = 0;
     for (long spins = 1; LOAD(&pool.done) < claims; spins++) {
         relax();

@@ -4,8 +4,10 @@
  *     dx[n][c][j] = sum of dy[n][c][i] over every padded cell i that shows cell j
  *
  * x[N][C][in], y[N][C][padded], any strides; both overwrite. A cell's gradient is its own, then its copies' in scan order,
- * axis by axis. Where channels are no neighbours, each is an image of its own. Source: mathematics 2.2. */
+ * axis by axis. Where channels are no neighbours, each is an image of its own; small ones are turned (planes.h), so that channels fill
+ * the lanes. Source: mathematics 2.2. */
 #include "ops.h"
+#include "planes.h"
 
 struct pad {
     const struct cnn_pad *p;
@@ -13,25 +15,42 @@ struct pad {
     real *to;
     const long *source; /* of every padded cell of a row: the image cell that it shows, or -1. NULL where cells of a row do not lie side by side */
     long front, inside; /* the cells of a padded row that show themselves */
+    long many;          /* rows of a block */
     const long *begin[2], *shown[2]; /* of gradients: the padded planes and rows that show cell i, shown[begin[i]] to shown[begin[i + 1]] */
 };
 
-static void copy_reals(const real *from, long n, real *to)
+/* The last vector begins early, or is a part. */
+ALWAYS_INLINE void copy_reals(const real *from, long n, real *to)
 {
-    long i = 0;
-    for (; i + LANES <= n; i += LANES)
+    if (n < LANES) {
+        if (n > 0)
+            vec_store_part(to, vec_load_part(from, n), n);
+        return;
+    }
+    for (long i = 0; i < n - LANES; i += LANES)
         vec_store(to + i, vec_load(from + i));
-    for (; i < n; i++)
-        to[i] = from[i];
+    vec_store(to + n - LANES, vec_load(from + n - LANES));
+}
+
+/* to += from */
+ALWAYS_INLINE void add_reals(const real *from, long n, real *to)
+{
+    for (long i = 0; i < n; i += LANES) {
+        const long valid = min_long(LANES, n - i);
+        vec_put(to + i, vec_get(to + i, valid) + vec_get(from + i, valid), valid);
+    }
 }
 
 /* Rows of one channel whose cells lie side by side: what their borders show is found once. */
 static int single(const struct cnn_pad *p) { return p->c == 1 && p->image[4] == 1 && p->form[4] == 1; }
 static size_t source_bytes(const struct cnn_pad *p) { return (size_t)max_long(0, p->padded[2]) * sizeof(long); }
 
+enum { AT_ONCE = 8192 }; /* cells of a block of single rows, about */
+
 static struct pad start(const struct cnn_pad *p, const real *from, real *to, char *scratch)
 {
     struct pad s = {.p = p, .from = from, .to = to};
+    s.many = single(p) ? max_long(1, AT_ONCE / max_long(1, p->padded[2])) : 1;
     if (!single(p))
         return s;
     long *source = (long *)scratch;
@@ -60,12 +79,13 @@ static void fold_single(const struct pad *s, const real *from, int add, real *to
     const struct cnn_pad *p = s->p;
     const long crop = min_long(p->in[2], max_long(0, -p->before[2])), end = crop + s->inside;
     if (add)
-        for (long i = 0; i < s->inside; i++)
-            to[crop + i] += from[s->front + i];
+        add_reals(from + s->front, s->inside, to + crop);
     else {
-        memset(to, 0, (size_t)crop * sizeof(real));
+        if (crop)
+            memset(to, 0, (size_t)crop * sizeof(real));
         copy_reals(from + s->front, s->inside, to + crop);
-        memset(to + end, 0, (size_t)(p->in[2] - end) * sizeof(real));
+        if (p->in[2] > end)
+            memset(to + end, 0, (size_t)(p->in[2] - end) * sizeof(real));
     }
     if (p->mode == CNN_ZEROS)
         return;
@@ -115,24 +135,41 @@ static void fill_image(const struct cnn_pad *p, long count, real *to)
 static void fill_cells(const struct cnn_pad *p, long count, real *to)
 {
     const real value = (real)p->value;
+    if (p->c == 1 && p->form[4] == 1) {
+        for (long i = 0; i < count; i += LANES)
+            vec_put(to + i, vec_fill(value), min_long(LANES, count - i));
+        return;
+    }
     for (long c = 0; c < p->c; c++)
         for (long i = 0; i < count; i++)
             to[c * p->form[1] + i * p->form[4]] = value;
 }
 
-static void pad_row(void *context, long row, int worker)
+/* Row h of plane d of image n. */
+struct place {
+    long n, d, h;
+};
+ALWAYS_INLINE struct place place_of(const long size[3], long row) { return (struct place){row / size[1] / size[0], row / size[1] % size[0], row % size[1]}; }
+ALWAYS_INLINE void next_row(const long size[3], struct place *at)
 {
-    (void)worker;
-    const struct pad *s = context;
+    if (++at->h < size[1])
+        return;
+    at->h = 0;
+    if (++at->d == size[0])
+        at->d = 0, at->n++;
+}
+
+static void pad_row(const struct pad *s, struct place at)
+{
     const struct cnn_pad *p = s->p;
-    const long h = row % p->padded[1], d = row / p->padded[1] % p->padded[0], n = row / p->padded[1] / p->padded[0];
-    real *to = s->to + n * p->form[0] + d * p->form[2] + h * p->form[3];
+    const long d = at.d, h = at.h;
+    real *to = s->to + at.n * p->form[0] + d * p->form[2] + h * p->form[3];
     const long plane = cnn_source(p->mode, d - p->before[0], p->in[0]), line = cnn_source(p->mode, h - p->before[1], p->in[1]);
     if (plane < 0 || line < 0) {
         fill_cells(p, p->padded[2], to);
         return;
     }
-    const real *from = s->from + n * p->image[0] + plane * p->image[2] + line * p->image[3];
+    const real *from = s->from + at.n * p->image[0] + plane * p->image[2] + line * p->image[3];
     if (s->source) {
         pad_single(s, from, to);
         return;
@@ -152,6 +189,16 @@ static void pad_row(void *context, long row, int worker)
     }
 }
 
+static void pad_rows(void *context, long block, int worker)
+{
+    (void)worker;
+    const struct pad *s = context;
+    const long *size = s->p->padded, first = block * s->many, end = min_long(first + s->many, s->p->n * size[0] * size[1]);
+    struct place at = place_of(size, first);
+    for (long row = first; row < end; row++, next_row(size, &at))
+        pad_row(s, at);
+}
+
 static double work_of(const struct cnn_pad *p) { return (double)(p->n * p->c) * (double)(p->padded[0] * p->padded[1] * p->padded[2]) * 0.5; }
 
 /* C order: the channels of an image become images of one channel, whose rows are runs. */
@@ -167,23 +214,83 @@ static struct cnn_pad simplest(const struct cnn_pad *p)
     return q;
 }
 
-static size_t scratch_of(const struct cnn_pad *problem)
+/* Padded cells of an axis that show an image cell: itself first, then its copies in order. */
+static size_t shown_bytes(const struct cnn_pad *p) { return (size_t)(p->in[0] + p->in[1] + 2 + max_long(0, p->padded[0]) + max_long(0, p->padded[1])) * sizeof(long); }
+
+/* Planes whose rows leave lanes empty, as channels of one image. */
+static int turns(const struct cnn_pad *p)
 {
-    const struct cnn_pad p = simplest(problem);
-    return single(&p) ? source_bytes(&p) : 0;
+    const long *to = p->padded;
+    return single(p) && p->n >= LANES && p->in[2] <= LANES && to[0] > 0 && to[1] > 0 && to[2] > 0 && to[2] <= LANES;
 }
 
-size_t FN(pad_forward_scratch)(const void *problem, int workers)
+struct turned {
+    struct cnn_pad p;
+    int backward;
+};
+
+static void pad_turned(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
 {
-    (void)workers;
-    return scratch_of(problem);
+    (void)n, (void)c;
+    const struct turned *t = s->context;
+    struct cnn_pad part = t->p;
+    void *const arrays[] = {(void *)from, to};
+    part.n = 1, part.c = channels;
+    dense_strides(part.in, channels, part.image);
+    dense_strides(part.padded, channels, part.form);
+    if (t->backward)
+        FN(pad_backward)(&part, arrays, run);
+    else
+        FN(pad_forward)(&part, arrays, run);
 }
+
+static struct turned turned_of(const struct cnn_pad *p, int backward)
+{
+    struct turned t = {*p, backward};
+    t.p.n = 1, t.p.c = p->n, t.p.image[1] = p->image[0], t.p.form[1] = p->form[0];
+    return t;
+}
+
+static struct planes planes_of(const struct turned *t)
+{
+    const struct cnn_pad *p = &t->p;
+    const struct plane_image image = {p->in, p->image}, form = {p->padded, p->form};
+    struct planes s = {.n = 1, .c = p->c, .together = planes_together(p->in, p->padded, p->c), .compute = pad_turned, .context = t};
+    s.in = t->backward ? form : image, s.out = t->backward ? image : form;
+    s.scratch = source_bytes(p) + shown_bytes(p), s.work = 2 * work_of(p);
+    return s;
+}
+
+static void run_turned(const struct cnn_pad *p, int backward, void *const *array, struct cnn_run *run)
+{
+    const struct turned t = turned_of(p, backward);
+    struct planes s = planes_of(&t);
+    s.x = array[0], s.y = array[1];
+    FN(planes_run)(&s, run);
+}
+
+static size_t scratch_of(const struct cnn_pad *problem, int backward, int workers)
+{
+    const struct cnn_pad p = simplest(problem);
+    if (turns(&p)) {
+        const struct turned t = turned_of(&p, backward);
+        const struct planes s = planes_of(&t);
+        return FN(planes_scratch)(&s, workers);
+    }
+    return (single(&p) ? source_bytes(&p) : 0) + (backward ? shown_bytes(&p) : 0);
+}
+
+size_t FN(pad_forward_scratch)(const void *problem, int workers) { return scratch_of(problem, 0, workers); }
 
 void FN(pad_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
+    if (turns(&p)) {
+        run_turned(&p, 0, array, run);
+        return;
+    }
     struct pad s = start(&p, array[0], array[1], run->scratch);
-    cnn_parallel_for(run, s.p->n * s.p->padded[0] * s.p->padded[1], work_of(s.p), pad_row, &s);
+    cnn_parallel_for(run, divide_up(p.n * p.padded[0] * p.padded[1], s.many), work_of(&p), pad_rows, &s);
 }
 
 /* to = from, or to += from, for `count` neighbouring cells. */
@@ -224,9 +331,6 @@ static void fold_row(const struct cnn_pad *p, const real *from, int add, real *t
     }
 }
 
-/* Padded cells of an axis that show an image cell: itself first, then its copies in order. */
-static size_t shown_bytes(const struct cnn_pad *p) { return (size_t)(p->in[0] + p->in[1] + 2 + max_long(0, p->padded[0]) + max_long(0, p->padded[1])) * sizeof(long); }
-
 static void list_shown(struct pad *s, long *room)
 {
     const struct cnn_pad *p = s->p;
@@ -255,17 +359,15 @@ static void list_shown(struct pad *s, long *room)
     }
 }
 
-static void fold_image_row(void *context, long row, int worker)
+static void fold_image_row(const struct pad *s, struct place at)
 {
-    (void)worker;
-    const struct pad *s = context;
     const struct cnn_pad *p = s->p;
-    const long h = row % p->in[1], d = row / p->in[1] % p->in[0], n = row / p->in[1] / p->in[0];
-    real *to = s->to + n * p->image[0] + d * p->image[2] + h * p->image[3];
+    const long h = at.h, d = at.d;
+    real *to = s->to + at.n * p->image[0] + d * p->image[2] + h * p->image[3];
     int add = 0;
     for (long i = s->begin[0][d]; i < s->begin[0][d + 1]; i++)
         for (long j = s->begin[1][h]; j < s->begin[1][h + 1]; j++, add = 1) {
-            const real *from = s->from + n * p->form[0] + s->shown[0][i] * p->form[2] + s->shown[1][j] * p->form[3];
+            const real *from = s->from + at.n * p->form[0] + s->shown[0][i] * p->form[2] + s->shown[1][j] * p->form[3];
             if (s->source)
                 fold_single(s, from, add, to);
             else
@@ -275,16 +377,26 @@ static void fold_image_row(void *context, long row, int worker)
         fill_image(p, p->in[2], to);
 }
 
-size_t FN(pad_backward_scratch)(const void *problem, int workers)
+static void fold_rows(void *context, long block, int worker)
 {
-    (void)workers;
-    return scratch_of(problem) + shown_bytes(problem);
+    (void)worker;
+    const struct pad *s = context;
+    const long *size = s->p->in, first = block * s->many, end = min_long(first + s->many, s->p->n * size[0] * size[1]);
+    struct place at = place_of(size, first);
+    for (long row = first; row < end; row++, next_row(size, &at))
+        fold_image_row(s, at);
 }
+
+size_t FN(pad_backward_scratch)(const void *problem, int workers) { return scratch_of(problem, 1, workers); }
 
 void FN(pad_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
+    if (turns(&p)) {
+        run_turned(&p, 1, array, run);
+        return;
+    }
     struct pad s = start(&p, array[0], array[1], run->scratch);
-    list_shown(&s, (long *)(run->scratch + scratch_of(problem)));
-    cnn_parallel_for(run, s.p->n * s.p->in[0] * s.p->in[1], 2 * work_of(s.p), fold_image_row, &s);
+    list_shown(&s, (long *)(run->scratch + (single(&p) ? source_bytes(&p) : 0)));
+    cnn_parallel_for(run, divide_up(p.n * p.in[0] * p.in[1], s.many), 2 * work_of(&p), fold_rows, &s);
 }

@@ -145,6 +145,32 @@ static void store_row(const real *from, long pixels, long channels, long step, r
         memcpy(row + w * step, from + w * channels, (size_t)(step == channels ? pixels * channels : channels) * sizeof(real));
 }
 
+/* Where a row has no more results than pixels, its weighted rows are summed at those pixels that are read. */
+ALWAYS_INLINE void resize_pixels(const struct resize *s, const struct weighted *r, const int rows, const int taps, real *to)
+{
+    const struct cnn_resize *p = s->p;
+    for (long w = 0; w < p->out[2]; w++, to += p->y[4]) {
+        const struct taps *t = &s->table[2][w];
+        for (long c = 0; c < p->c; c += LANES) {
+            vec y = vec_fill(t->weight[0]) * sum_of(r, rows, t->cell[0] * p->x[4] + c);
+            UNROLL for (int k = 1; k < taps; k++)
+                y = vec_madd(vec_fill(t->weight[k]), sum_of(r, rows, t->cell[k] * p->x[4] + c), y);
+            vec_store(to + c, y);
+        }
+    }
+}
+
+static struct weighted rows_read(const struct resize *s, const real *image, const struct taps *td, const struct taps *th)
+{
+    const struct cnn_resize *p = s->p;
+    struct weighted r;
+    r.count = 0;
+    for (int i = 0; i < taps_of(s, 0); i++)
+        for (int j = 0; j < taps_of(s, 1); j++)
+            r.row[r.count] = image + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[r.count++] = td->weight[i] * th->weight[j];
+    return r;
+}
+
 static void resize_row(void *context, long row, int worker)
 {
     const struct resize *s = context;
@@ -153,6 +179,14 @@ static void resize_row(void *context, long row, int worker)
     real *sums = s->rows + worker * s->worker_room, *aside = sums + s->room;
     real *to = s->to + n * p->y[0] + d * p->y[2] + h * p->y[3];
     const struct taps *td = &s->table[0][d], *th = &s->table[1][h];
+    if (channels % LANES == 0 && taps_of(s, 2) == 2 && taps_of(s, 1) == 2 && taps_of(s, 0) <= 2 && p->out[2] <= p->in[2]) {
+        const struct weighted r = rows_read(s, s->from + n * p->x[0], td, th);
+        if (r.count == 2)
+            resize_pixels(s, &r, 2, 2, to);
+        else
+            resize_pixels(s, &r, 4, 2, to);
+        return;
+    }
     const real *rows = sums; /* the weighted rows */
     if (s->count == 1 && p->x[4] == channels && channels % LANES == 0)
         rows = s->from + n * p->x[0] + td->cell[0] * p->x[2] + th->cell[0] * p->x[3];
@@ -179,7 +213,7 @@ static void resize_row(void *context, long row, int worker)
 static double work_of(const struct cnn_resize *p)
 {
     const long in = p->in[0] * p->in[1] * p->in[2], out = p->out[0] * p->out[1] * p->out[2];
-    return (double)(p->n * p->c) * (double)max_long(in, out) * tap_count(p);
+    return (double)(p->n * p->c) * (double)max_long(in, out) * tap_count(p) * 0.1;
 }
 
 static void forward(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run)
@@ -306,6 +340,15 @@ static void backward(const struct cnn_resize *p, const real *dy, real *dx, struc
 
 static int together(const struct cnn_resize *p) { return p->c == 1 || (p->x[1] == 1 && p->y[1] == 1); }
 
+/* Planes that lie one after another are channels of one image. */
+static struct cnn_resize as_one_image(const struct cnn_resize *p)
+{
+    struct cnn_resize one = *p;
+    if (!together(p) && p->x[0] == p->c * p->x[1] && p->y[0] == p->c * p->y[1])
+        one.n = 1, one.c = p->n * p->c;
+    return one;
+}
+
 static struct cnn_resize part_of(const struct cnn_resize *p, long channels)
 {
     struct cnn_resize part = *p;
@@ -315,42 +358,74 @@ static struct cnn_resize part_of(const struct cnn_resize *p, long channels)
     return part;
 }
 
+/* An image of few channels that are neighbours, as rows. */
+enum { MOST_BYTES = 1 << 20 }; /* of x and y of an image */
+static struct cnn_resize few_of(const struct cnn_resize *p)
+{
+    struct cnn_resize part = *p;
+    part.n = 1;
+    row_strides(p->in, p->c, part.x);
+    row_strides(p->out, p->c, part.y);
+    return part;
+}
+
+static int few(const struct cnn_resize *p)
+{
+    if (!few_channels(p->x, p->c) || !few_channels(p->y, p->c) || (double)p->c * (double)(plane_cells(p->in) + plane_cells(p->out)) * sizeof(real) > MOST_BYTES)
+        return 0;
+    const struct cnn_resize part = few_of(p);
+    return FN(resize_rows_take)(&part);
+}
+
 static void forward_planes(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
 {
     (void)n, (void)c;
-    const struct cnn_resize part = part_of(s->context, channels);
-    forward(&part, from, to, run);
+    const struct cnn_resize part = s->few ? few_of(s->context) : part_of(s->context, channels);
+    if (s->few)
+        FN(resize_rows_forward)(&part, from, to, run);
+    else
+        forward(&part, from, to, run);
 }
 
 static void backward_planes(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
 {
     (void)n, (void)c;
-    const struct cnn_resize part = part_of(s->context, channels);
-    backward(&part, from, to, run);
+    const struct cnn_resize part = s->few ? few_of(s->context) : part_of(s->context, channels);
+    if (s->few)
+        FN(resize_rows_backward)(&part, from, to, run);
+    else
+        backward(&part, from, to, run);
 }
 
 static struct planes describe(const struct cnn_resize *p, int is_backward)
 {
-    const long together = planes_together(p->in, p->out, p->c);
-    const struct cnn_resize part = part_of(p, together);
+    const int as_rows = few(p);
+    const long width = as_rows ? p->c : planes_together(p->in, p->out, p->c);
+    const struct cnn_resize part = as_rows ? few_of(p) : part_of(p, width);
     const struct plane_image x = {p->in, p->x}, y = {p->out, p->y};
     struct resize tables;
-    return (struct planes){.n = p->n, .c = p->c, .together = together, .in = is_backward ? y : x, .out = is_backward ? x : y, .context = p,
-                           .compute = is_backward ? backward_planes : forward_planes, .scratch = place(&tables, &part, NULL, 1), .work = 2 * work_of(p)};
+    struct planes s = {.n = p->n, .c = p->c, .few = as_rows, .together = width, .context = p, .compute = is_backward ? backward_planes : forward_planes};
+    s.in = is_backward ? y : x, s.out = is_backward ? x : y, s.work = 2 * work_of(p);
+    s.scratch = as_rows ? FN(resize_rows_scratch)(&part, 1) : place(&tables, &part, NULL, 1);
+    return s;
 }
 
 static size_t scratch_of(const struct cnn_resize *p, int workers)
 {
     struct resize tables;
-    const struct planes s = describe(p, 0); /* forward and backward need the same */
     if (FN(resize_rows_take)(p))
         return FN(resize_rows_scratch)(p, workers);
-    return together(p) ? place(&tables, p, NULL, workers) : FN(planes_scratch)(&s, workers);
+    if (together(p) && !few(p))
+        return place(&tables, p, NULL, workers);
+    const struct cnn_resize one = as_one_image(p);
+    const struct planes s = describe(&one, 0); /* forward and backward need the same */
+    return FN(planes_scratch)(&s, workers);
 }
 
 static void run_planes(const struct cnn_resize *p, int is_backward, const real *from, real *to, struct cnn_run *run)
 {
-    struct planes s = describe(p, is_backward);
+    const struct cnn_resize one = as_one_image(p);
+    struct planes s = describe(&one, is_backward);
     s.x = from, s.y = to;
     FN(planes_run)(&s, run);
 }
@@ -362,7 +437,7 @@ void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run 
 {
     if (FN(resize_rows_take)(problem))
         FN(resize_rows_forward)(problem, array[0], array[1], run);
-    else if (together(problem))
+    else if (together(problem) && !few(problem))
         forward(problem, array[0], array[1], run);
     else
         run_planes(problem, 0, array[0], array[1], run);
@@ -372,7 +447,7 @@ void FN(resize_backward)(const void *problem, void *const *array, struct cnn_run
 {
     if (FN(resize_rows_take)(problem))
         FN(resize_rows_backward)(problem, array[0], array[1], run);
-    else if (together(problem))
+    else if (together(problem) && !few(problem))
         backward(problem, array[0], array[1], run);
     else
         run_planes(problem, 1, array[0], array[1], run);
