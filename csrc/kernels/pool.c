@@ -220,8 +220,6 @@ ALWAYS_INLINE mask taps_of(const uint8_t *tap, long valid)
     return m;
 }
 
-enum { COMPARED = 16 }; /* windows of more cells are not searched for the one that won */
-
 /* dy of one window goes to the cells of its channels' taps. */
 static void add_window(const struct cnn_pool *p, const struct range r[3], const real *dy, const uint8_t *tap, long channels, int covered, real *image)
 {

@@ -86,6 +86,8 @@ ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long
     *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
 }
 
+enum { COMPARED = 16 }; /* windows of more cells are not searched for the one that won, where channels are in the lanes */
+
 enum { SHARE = 64 }; /* channels of an image whose gradients go back in one block */
 
 /* Of the flat plane's cell i: where its channels begin. dense: cells follow each other at one distance. */

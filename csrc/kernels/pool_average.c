@@ -5,7 +5,17 @@
  * sums of its neighbouring pixels. A vector that starts at a pixel's channels may reach into the next pixels; the reals
  * beyond are written again by those, or are the slack at the row's end. */
 static long row_room(const struct cnn_pool *p) { return round_up(max_long(p->in[2], p->out[2]) * p->c, LANES) + LANES + p->c; }
-static long worker_room(const struct cnn_pool *p) { return spaced_reals(2 * row_room(p)); }
+
+/* Gradients of few channels and windows that overlap: the shares of rows of windows that reach one row, where they are not too many. */
+enum { MOST_SHARES = (512 << 10) / (int)sizeof(real) };
+static long share_room(const struct cnn_pool *p)
+{
+    double reals = (double)p->out[2] * LANES;
+    for (int a = 0; a < 2; a++)
+        reals *= (double)(!p->adaptive ? divide_up(p->window[a], p->stride[a]) : p->out[a] > p->in[a] ? divide_up(p->out[a], p->in[a]) + 1 : 2);
+    return p->c < LANES && reals <= MOST_SHARES ? (long)reals : 0;
+}
+static long worker_room(const struct cnn_pool *p) { return spaced_reals(max_long(share_room(p), 2 * row_room(p))); }
 
 static void load_row(const real *row, long pixels, long channels, long step, real *to, int add)
 {
@@ -143,6 +153,51 @@ static void write_shares(const struct pool *s, long cells, const real *dy, real 
     zero_pixels(p, done, p->in[2], dx);
 }
 
+/* A row of dx of few channels from the windows [low, high] that reach it, which overlap: their shares, a vector each, then every pixel's sum of
+ * them in scan order. (Adding to what was just stored would wait for it.) */
+static void gather_shares(const struct pool *s, const long low[2], const long high[2], const real *dy, real *shares, real *dx)
+{
+    const struct cnn_pool *p = s->p;
+    long rows = 0;
+    for (long d = low[0]; d <= high[0]; d++)
+        for (long h = low[1]; h <= high[1]; h++, rows++) {
+            const long cells = divisor(p, 0, d) * divisor(p, 1, h);
+            for (long w = 0; w < p->out[2]; w++)
+                vec_store(shares + (rows * p->out[2] + w) * LANES,
+                          vec_load_part(dy + d * p->y[2] + h * p->y[3] + w * p->y[4], p->c) / vec_fill((real)(cells * s->columns[w].cells)));
+        }
+    const int dense = p->x[4] == p->c;
+    const long many = dense ? LANES / p->c : 1; /* pixels of a vector */
+    for (long i = 0, first = 0, last = -1; i < p->in[2];) {
+        while (first < p->out[2] && s->columns[first].taps.first + s->columns[first].taps.end <= i)
+            first++;
+        while (last + 1 < p->out[2] && s->columns[last + 1].taps.first + s->columns[last + 1].taps.begin <= i)
+            last++;
+        long end = first < p->out[2] ? s->columns[first].taps.first + s->columns[first].taps.end : p->in[2]; /* of the pixels in these windows */
+        if (last + 1 < p->out[2])
+            end = min_long(end, s->columns[last + 1].taps.first + s->columns[last + 1].taps.begin);
+        vec sum = {0};
+        for (long r = 0; r < rows; r++)
+            for (long w = first; w <= last; w++)
+                sum = sum + vec_load(shares + (r * p->out[2] + w) * LANES);
+        if (many > 1 && end > i + 1) {
+            real alike[2 * LANES];
+            for (long k = 0; k < many; k++)
+                vec_store(alike + k * p->c, sum);
+            RELOAD;
+            sum = vec_load(alike);
+        }
+        for (; i < end; i += many) {
+            const long reals = min_long(many, end - i) * p->c;
+            if (dense && (p->in[2] - i) * p->c >= LANES)
+                vec_store(dx + i * p->c, sum); /* what it writes behind its pixels is written again */
+            else
+                vec_put(dx + i * p->x[4], sum, reals);
+        }
+        i = end;
+    }
+}
+
 /* One row of dx gathers from the rows of dy whose windows reach it, in scan order. */
 static void average_backward_row(void *context, long row, int worker)
 {
@@ -164,6 +219,10 @@ static void average_backward_row(void *context, long row, int worker)
         const long d = low[0], h = low[1];
         write_shares(s, any ? divisor(p, 0, d) * divisor(p, 1, h) : 1, any ? s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] : NULL,
                      s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
+        return;
+    }
+    if (!apart && share_room(p)) {
+        gather_shares(s, low, high, s->x + n * p->y[0], dy, s->y + n * p->x[0] + cell[0] * p->x[2] + cell[1] * p->x[3]);
         return;
     }
     /* Rows of whole vectors are read and written where they lie. */

@@ -8,18 +8,6 @@
 
 enum { AT_ONCE = 16384 }; /* output cells of a block, about */
 
-/* Adaptive pools whose windows are all alike are ordinary ones. */
-ALWAYS_INLINE struct cnn_pool plain(const struct cnn_pool *p)
-{
-    struct cnn_pool q = *p;
-    if (p->adaptive) {
-        q.adaptive = 0, q.count_include_pad = 1;
-        for (int a = 0; a < 3; a++)
-            q.window[a] = q.stride[a] = p->in[a] / p->out[a], q.dilation[a] = 1, q.before[a] = q.after[a] = 0;
-    }
-    return q;
-}
-
 ALWAYS_INLINE int plain_possible(const struct cnn_pool *p)
 {
     for (int a = 0; p->adaptive && a < 3; a++)
@@ -28,13 +16,28 @@ ALWAYS_INLINE int plain_possible(const struct cnn_pool *p)
     return 1;
 }
 
-/* Output columns [low, high) whose windows lie inside the row. */
+/* Adaptive pools whose windows are all alike are ordinary ones; others step from window to window by their tables. */
+ALWAYS_INLINE struct cnn_pool plain(const struct cnn_pool *p)
+{
+    struct cnn_pool q = *p;
+    if (!plain_possible(p))
+        for (int a = 0; a < 3; a++)
+            q.stride[a] = q.dilation[a] = 1;
+    else if (p->adaptive) {
+        q.adaptive = 0, q.count_include_pad = 1;
+        for (int a = 0; a < 3; a++)
+            q.window[a] = q.stride[a] = p->in[a] / p->out[a], q.dilation[a] = 1, q.before[a] = q.after[a] = 0;
+    }
+    return q;
+}
+
+/* Output columns [low, high) whose windows lie inside the row, a stride apart. */
 ALWAYS_INLINE void inside(const struct cnn_pool *p, long *low, long *high)
 {
     const long last = p->in[2] - 1 - (p->window[2] - 1) * p->dilation[2] + p->before[2]; /* of column * stride */
     *low = min_long(p->out[2], divide_up(p->before[2], p->stride[2]));
     *high = last < 0 ? 0 : min_long(p->out[2], last / p->stride[2] + 1);
-    if (*high < *low)
+    if (*high < *low || p->adaptive)
         *high = *low;
 }
 

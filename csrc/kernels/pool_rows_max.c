@@ -208,8 +208,8 @@ static void max_rows_forward(const struct cnn_pool *problem, const real *x, real
 static int max_return_takes(const struct cnn_pool *p)
 {
     /* Rows of few windows, and of those that overlap some more: faster with channels in the lanes. Measured. */
-    const int few = p->n * p->c >= LANES && 2 * p->out[2] < LANES, overlapping = p->n * p->c >= LANES && !p->adaptive && p->window[2] > p->stride[2];
-    return p->x[4] == 1 && p->y[4] == 1 && dense_plane(p) && plain_possible(p) && !few && !(overlapping && p->out[2] >= LANES && p->out[2] < 2 * LANES);
+    const int few = p->n * p->c >= LANES && 2 * p->out[2] < LANES && p->window[0] * p->window[1] * p->window[2] <= COMPARED, overlapping = p->n * p->c >= LANES && !p->adaptive && p->window[2] > p->stride[2];
+    return p->x[4] == 1 && p->y[4] == 1 && dense_plane(p) && !few && !(overlapping && p->out[2] >= LANES && p->out[2] < 2 * LANES);
 }
 
 enum { ALL_TAPS = 256 };
@@ -220,18 +220,18 @@ static void return_taps(const struct rows *s, const struct range r[2], const lon
     const struct cnn_pool *p = s->p;
     const int whole = r[0].begin == 0 && r[0].end == p->window[0] && r[1].begin == 0 && r[1].end == p->window[1];
     const long apart = s->won.apart, step = p->stride[2];
-    real *first = dx + (r[0].first * p->in[1] + r[1].first) * p->in[2] - p->before[2];
+    real *first = dx + (r[0].first * p->in[1] + r[1].first) * p->in[2];
     for (long w = 0; w < p->out[2]; w++) {
         const long t = tap[w * apart];
         if (whole && w >= s->low && w < s->high) {
             if (at[t] >= 0)
-                first[w * step + at[t]] += dy[w];
+                first[w * step - p->before[2] + at[t]] += dy[w];
             continue;
         }
         const struct range r2 = s->columns[w].taps;
         const long i = t / s->named[2] / s->named[1], j = t / s->named[2] % s->named[1], k = t % s->named[2];
         if (i >= r[0].begin && i < r[0].end && j >= r[1].begin && j < r[1].end && k >= r2.begin && k < r2.end)
-            first[w * step + at[t]] += dy[w];
+            first[r2.first + at[t]] += dy[w];
     }
 }
 
@@ -276,7 +276,7 @@ static void max_return(void *context, long block, int worker)
 static int compares(const struct rows *s)
 {
     const struct cnn_pool *p = s->p;
-    if (!s->won.tap || s->won.apart != 1 || p->out[2] < LANES)
+    if (!s->won.tap || s->won.apart != 1 || p->out[2] < LANES || p->adaptive)
         return 0;
     double reach = 1;
     for (int a = 0; a < 3; a++) {

@@ -4,6 +4,7 @@
  *
  * Sixteen partial sums, by the cell's number in its plane modulo 16, joined in a fixed tree: so planes that lie in one piece fill the lanes as
  * well as channels that are neighbours, and the bits are the same for every memory order. */
+#include "planes.h"
 #include "pool.h"
 
 enum { PARTIAL = 16, WIDE = 64 }; /* WIDE: channels of a block */
@@ -41,6 +42,39 @@ static void add_along(const real *row, long cells, long step, long number, real 
         sum[(number + i) % PARTIAL] += row[i * step];
 }
 
+/* Few channels that are neighbours: PARTIAL pixels are so many vectors, whose reals are added as they lie. */
+enum { MOST_VECTORS = FEW_CHANNELS * PARTIAL / LANES };
+ALWAYS_INLINE void add_blocks(const real *row, long blocks, const int vectors, real *sum)
+{
+    vec total[MOST_VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++)
+        total[v] = vec_load(sum + v * LANES);
+    for (long i = 0; i < blocks; i++, row += vectors * LANES)
+        UNROLL for (int v = 0; v < vectors; v++)
+            total[v] = total[v] + vec_load(row + v * LANES);
+    UNROLL for (int v = 0; v < vectors; v++)
+        vec_store(sum + v * LANES, total[v]);
+}
+
+static void add_few(const real *row, long cells, long channels, real (*sum)[WIDE])
+{
+    real sums[FEW_CHANNELS * PARTIAL] = {0};
+    const long blocks = cells / PARTIAL;
+    switch (channels) {
+    case 2: add_blocks(row, blocks, 2 * PARTIAL / LANES, sums); break;
+    case 3: add_blocks(row, blocks, 3 * PARTIAL / LANES, sums); break;
+    case 4: add_blocks(row, blocks, 4 * PARTIAL / LANES, sums); break;
+    case 5: add_blocks(row, blocks, 5 * PARTIAL / LANES, sums); break;
+    case 6: add_blocks(row, blocks, 6 * PARTIAL / LANES, sums); break;
+    case 7: add_blocks(row, blocks, 7 * PARTIAL / LANES, sums); break;
+    default: add_blocks(row, blocks, 8 * PARTIAL / LANES, sums);
+    }
+    for (int i = 0; i < PARTIAL; i++)
+        for (long k = 0; k < channels; k++)
+            sum[i][k] = sums[i * channels + k];
+    add_across(row + blocks * PARTIAL * channels, cells - blocks * PARTIAL, channels, channels, 0, sum);
+}
+
 /* Some planes of an image. */
 static void average_planes(void *context, long block, int worker)
 {
@@ -50,14 +84,16 @@ static void average_planes(void *context, long block, int worker)
     const long blocks = divide_up(p->c, WIDE), n = block / blocks, first = block % blocks * WIDE, width = min_long(WIDE, p->c - first);
     const long cells = p->in[0] * p->in[1] * p->in[2], row_cells = dense_plane(p) ? cells : p->in[2];
     const real *x = s->x + n * p->x[0] + first * p->x[1];
-    const int across = p->x[1] == 1 && width > 1;
+    const int few = few_channels(p->x, p->c) && dense_plane(p), across = p->x[1] == 1 && width > 1;
     real sum[PARTIAL][WIDE] = {{0}};
     for (long k = 0; k < (across ? 1 : width); k++) {
         real along[PARTIAL] = {0};
         for (long number = 0; number < cells; number += row_cells) {
             const long row = number / p->in[2];
             const real *from = x + k * p->x[1] + row / p->in[1] * p->x[2] + row % p->in[1] * p->x[3];
-            if (across)
+            if (few)
+                add_few(from, row_cells, width, sum);
+            else if (across)
                 add_across(from, row_cells, p->x[4], width, number, sum);
             else
                 add_along(from, row_cells, p->x[4], number, along);
