@@ -8,14 +8,18 @@
  * the lanes. Source: mathematics 2.2. */
 #include "ops.h"
 #include "planes.h"
+#include "transpose.h"
 
 struct pad {
     const struct cnn_pad *p;
     const real *from;
     real *to;
     const long *source; /* of every padded cell of a row: the image cell that it shows, or -1. NULL where cells of a row do not lie side by side */
+    const long *lines;  /* of every padded row: the row that it shows, or -1 */
     long front, inside; /* the cells of a padded row that show themselves */
     long many;          /* rows of a block */
+    int short_rows;     /* a row of the image is a vector at most, and a padded one too: the cells that its lanes show, and whether they show one */
+    mask lane, shows;
     const long *begin[2], *shown[2]; /* of gradients: the padded planes and rows that show cell i, shown[begin[i]] to shown[begin[i + 1]] */
 };
 
@@ -43,7 +47,7 @@ ALWAYS_INLINE void add_reals(const real *from, long n, real *to)
 
 /* Rows of one channel whose cells lie side by side: what their borders show is found once. */
 static int single(const struct cnn_pad *p) { return p->c == 1 && p->image[4] == 1 && p->form[4] == 1; }
-static size_t source_bytes(const struct cnn_pad *p) { return (size_t)max_long(0, p->padded[2]) * sizeof(long); }
+static size_t source_bytes(const struct cnn_pad *p) { return (size_t)(max_long(0, p->padded[1]) + max_long(0, p->padded[2])) * sizeof(long); }
 
 enum { AT_ONCE = 8192 }; /* cells of a block of single rows, about */
 
@@ -53,10 +57,17 @@ static struct pad start(const struct cnn_pad *p, const real *from, real *to, cha
     s.many = single(p) ? max_long(1, AT_ONCE / max_long(1, p->padded[2])) : 1;
     if (!single(p))
         return s;
-    long *source = (long *)scratch;
+    long *source = (long *)scratch, *lines = source + max_long(0, p->padded[2]);
+    for (long h = 0; h < p->padded[1]; h++)
+        lines[h] = cnn_source(p->mode, h - p->before[1], p->in[1]);
     for (long w = 0; w < p->padded[2]; w++)
         source[w] = cnn_source(p->mode, w - p->before[2], p->in[2]);
-    s.source = source;
+    s.source = source, s.lines = lines;
+    s.short_rows = CNN_HAS_PERMUTE && p->in[2] <= LANES && p->padded[2] <= LANES;
+    for (long w = 0; s.short_rows && w < LANES; w++) {
+        const long cell = w < p->padded[2] ? source[w] : -1;
+        s.lane[w] = (bits)max_long(0, cell), s.shows[w] = cell < 0 ? 0 : -1;
+    }
     s.front = min_long(p->padded[2], max_long(0, p->before[2]));
     s.inside = max_long(0, min_long(p->in[2] - max_long(0, -p->before[2]), p->padded[2] - s.front));
     return s;
@@ -189,14 +200,35 @@ static void pad_row(const struct pad *s, struct place at)
     }
 }
 
+/* `rows` rows of a plane from row h on. plane: of the image, NULL where there is none. */
+static void pad_short(const struct pad *s, const real *plane, long h, long rows, real *to)
+{
+    const struct cnn_pad *p = s->p;
+    const long in = p->in[2], padded = p->padded[2], down = p->image[3], below = p->form[3];
+    const vec empty = vec_fill((real)p->value);
+    const mask lane = s->lane, shows = s->shows;
+    for (const long *line = s->lines + h; rows; rows--, line++, to += below)
+        vec_put(to, plane && *line >= 0 ? vec_select(shows, vec_permute(vec_get(plane + *line * down, in), lane), empty) : empty, padded);
+}
+
 static void pad_rows(void *context, long block, int worker)
 {
     (void)worker;
     const struct pad *s = context;
     const long *size = s->p->padded, first = block * s->many, end = min_long(first + s->many, s->p->n * size[0] * size[1]);
     struct place at = place_of(size, first);
-    for (long row = first; row < end; row++, next_row(size, &at))
-        pad_row(s, at);
+    if (!s->short_rows) {
+        for (long row = first; row < end; row++, next_row(size, &at))
+            pad_row(s, at);
+        return;
+    }
+    const struct cnn_pad *p = s->p;
+    for (long row = first, rows; row < end; row += rows, at.h += rows - 1, next_row(size, &at)) {
+        const long plane = cnn_source(p->mode, at.d - p->before[0], p->in[0]);
+        rows = min_long(end - row, size[1] - at.h);
+        pad_short(s, plane < 0 ? NULL : s->from + at.n * p->image[0] + plane * p->image[2], at.h, rows,
+                  s->to + at.n * p->form[0] + at.d * p->form[2] + at.h * p->form[3]);
+    }
 }
 
 static double work_of(const struct cnn_pad *p) { return (double)(p->n * p->c) * (double)(p->padded[0] * p->padded[1] * p->padded[2]) * 0.5; }
@@ -218,10 +250,10 @@ static struct cnn_pad simplest(const struct cnn_pad *p)
 static size_t shown_bytes(const struct cnn_pad *p) { return (size_t)(p->in[0] + p->in[1] + 2 + max_long(0, p->padded[0]) + max_long(0, p->padded[1])) * sizeof(long); }
 
 /* Planes whose rows leave lanes empty, as channels of one image. */
-static int turns(const struct cnn_pad *p)
+static int turns(const struct cnn_pad *p, int backward)
 {
     const long *to = p->padded;
-    return single(p) && p->n >= LANES && p->in[2] <= LANES && to[0] > 0 && to[1] > 0 && to[2] > 0 && to[2] <= LANES;
+    return (backward || !CNN_HAS_PERMUTE) && single(p) && p->n >= LANES && p->in[2] <= LANES && to[0] > 0 && to[1] > 0 && to[2] > 0 && to[2] <= LANES;
 }
 
 struct turned {
@@ -272,7 +304,7 @@ static void run_turned(const struct cnn_pad *p, int backward, void *const *array
 static size_t scratch_of(const struct cnn_pad *problem, int backward, int workers)
 {
     const struct cnn_pad p = simplest(problem);
-    if (turns(&p)) {
+    if (turns(&p, backward)) {
         const struct turned t = turned_of(&p, backward);
         const struct planes s = planes_of(&t);
         return FN(planes_scratch)(&s, workers);
@@ -285,7 +317,7 @@ size_t FN(pad_forward_scratch)(const void *problem, int workers) { return scratc
 void FN(pad_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
-    if (turns(&p)) {
+    if (turns(&p, 0)) {
         run_turned(&p, 0, array, run);
         return;
     }
@@ -392,7 +424,7 @@ size_t FN(pad_backward_scratch)(const void *problem, int workers) { return scrat
 void FN(pad_backward)(const void *problem, void *const *array, struct cnn_run *run)
 {
     const struct cnn_pad p = simplest(problem);
-    if (turns(&p)) {
+    if (turns(&p, 1)) {
         run_turned(&p, 1, array, run);
         return;
     }

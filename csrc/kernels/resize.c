@@ -4,7 +4,7 @@
  *     linear, cubic  t = (p + 1/2) q - 1/2 (linear: at least 0), or p (M-1)/(P-1) with aligned corners
  *                    linear: (1-f) x[h] + f x[h+1];  cubic: 4 taps from floor t - 1, a = -3/4; indices clamped to the image
  *
- * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, doubled contiguous rows are resize_rows.c's,
+ * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, doubled contiguous rows are resize_rows.c's, short ones resize_short.c's,
  * other orders come plane by plane. A row of results is the weighted sum of rows, then of its neighbouring pixels; the tables are made in float64 and
  * rounded once. Both overwrite. Source: mathematics 2.7. */
 #include "ops.h"
@@ -410,7 +410,7 @@ static struct planes describe(const struct cnn_resize *p, int is_backward)
     return s;
 }
 
-static size_t scratch_of(const struct cnn_resize *p, int workers)
+static size_t scratch_of(const struct cnn_resize *p, int workers) /* forward and backward need the same */
 {
     struct resize tables;
     if (FN(resize_rows_take)(p))
@@ -418,7 +418,7 @@ static size_t scratch_of(const struct cnn_resize *p, int workers)
     if (together(p) && !few(p))
         return place(&tables, p, NULL, workers);
     const struct cnn_resize one = as_one_image(p);
-    const struct planes s = describe(&one, 0); /* forward and backward need the same */
+    const struct planes s = describe(&one, 0);
     return FN(planes_scratch)(&s, workers);
 }
 
@@ -430,12 +430,17 @@ static void run_planes(const struct cnn_resize *p, int is_backward, const real *
     FN(planes_run)(&s, run);
 }
 
-size_t FN(resize_forward_scratch)(const void *problem, int workers) { return scratch_of(problem, workers); }
+size_t FN(resize_forward_scratch)(const void *problem, int workers)
+{
+    return FN(resize_short_takes)(problem) ? FN(resize_short_scratch)(problem) : scratch_of(problem, workers);
+}
 size_t FN(resize_backward_scratch)(const void *problem, int workers) { return scratch_of(problem, workers); }
 
 void FN(resize_forward)(const void *problem, void *const *array, struct cnn_run *run)
 {
-    if (FN(resize_rows_take)(problem))
+    if (FN(resize_short_takes)(problem))
+        FN(resize_short_forward)(problem, array[0], array[1], run);
+    else if (FN(resize_rows_take)(problem))
         FN(resize_rows_forward)(problem, array[0], array[1], run);
     else if (together(problem) && !few(problem))
         forward(problem, array[0], array[1], run);

@@ -48,4 +48,9 @@ size_t FN(resize_rows_scratch)(const struct cnn_resize *p, int workers);
 void FN(resize_rows_forward)(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run);
 void FN(resize_rows_backward)(const struct cnn_resize *p, const real *dy, real *dx, struct cnn_run *run);
 
+/* The same for images whose rows are contiguous and short. */
+int FN(resize_short_takes)(const struct cnn_resize *p);
+size_t FN(resize_short_scratch)(const struct cnn_resize *p);
+void FN(resize_short_forward)(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run);
+
 #endif
