@@ -90,11 +90,23 @@ static void zero_pixels(real *to, long pixels, long pitch, long channels)
         memset(to + i * pitch, 0, (size_t)channels * sizeof(real));
 }
 
-/* Squares of LANES pixels, neighbours in memory, and LANES channels, the last one of which begins early. Returns how many pixels are done: all or none. */
+/* Squares of LANES pixels, neighbours in memory, and LANES channels, the last one of which begins early, or has fewer pixels. Returns how many pixels are
+ * done: all or none. */
 static long copy_squares(const real *from, long pixels, long dc, long ahead, long pitch, real *to)
 {
-    if (pixels < LANES)
-        return 0;
+    if (pixels < LANES) {
+        if (!CNN_HAS_MASKED_MOVES || pixels < LANES / 4)
+            return 0;
+        vec v[LANES];
+        for (long c = 0; c < LANES; c++) {
+            v[c] = vec_load_part(from + c * dc, pixels);
+            __builtin_prefetch(from + c * dc + ahead);
+        }
+        transpose(v);
+        for (long j = 0; j < pixels; j++)
+            vec_store(to + j * pitch, v[j]);
+        return pixels;
+    }
     for (long i = 0;; i = min_long(i + LANES, pixels - LANES)) {
         vec v[LANES];
         for (long c = 0; c < LANES; c++) {
@@ -127,7 +139,10 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
                 __builtin_prefetch(from + i * dw + ahead + c);
             copy_reals(from + i * dw, channels, to + i * pitch);
         }
-    } else
+    } else if (dc == 1)
+        for (long i = 0; i < pixels; i++)
+            vec_store_part(to + i * pitch, vec_load_part(from + i * dw, channels), channels);
+    else
         for (long c0 = 0; c0 < channels; c0 += LANES) {
             const long c1 = min_long(channels, c0 + LANES);
             const long done = dw == 1 && c1 - c0 == LANES ? copy_squares(from + c0 * dc, pixels, dc, w->stride[3], pitch, to + c0) : 0;

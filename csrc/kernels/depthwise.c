@@ -8,11 +8,12 @@
 #include "depthwise.h"
 
 #include "../base/machine.h"
+#include "planes.h"
 #include "transpose.h"
 
 enum { BLOCK = 128, ACROSS = 4 }; /* channels of a block; outputs at once */
 
-int FN(is_depthwise)(long groups, long channels, long filters) { return groups == channels && groups == filters && groups >= (LANES + 1) / 2; }
+int FN(is_depthwise)(long groups, long channels, long filters) { return groups == channels && groups == filters && groups > 1; }
 
 struct plan {
     const struct product *p;
@@ -170,9 +171,62 @@ static void compute_block(void *context, long number, int worker)
                 }
 }
 
+/* One image of few channels that are neighbours, as rows. */
+enum { MOST_BYTES = 1 << 20 }; /* of x and y of an image */
+static struct product few_of(const struct product *p)
+{
+    struct product q = *p;
+    long in[5], out[5];
+    row_strides(p->in.in, p->groups, in);
+    row_strides(p->in.out, p->groups, out);
+    q.in.images = 1, q.x_group = in[1], q.y_group = out[1];
+    for (int i = 0; i < 5; i++)
+        q.in.stride[i] = in[i], q.y[i] = out[i];
+    return q;
+}
+
+static int few(const struct product *p)
+{
+    const long x[5] = {0, p->x_group, 0, 0, p->in.stride[4]}, y[5] = {0, p->y_group, 0, 0, p->y[4]};
+    return few_channels(x, p->groups) && few_channels(y, p->groups) &&
+           (double)p->groups * (double)(plane_cells(p->in.in) + plane_cells(p->in.out)) * sizeof(real) <= MOST_BYTES;
+}
+
+struct few_planes {
+    const struct product *p;
+    const real *w, *bias;
+};
+
+static void compute_few(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
+{
+    (void)n, (void)c, (void)channels;
+    const struct few_planes *f = s->context;
+    const struct product q = few_of(f->p);
+    FN(depthwise_rows)(&q, from, f->w, f->bias, to, run);
+}
+
+static double work_of(const struct product *p)
+{
+    const double cells = (double)(p->in.images * p->in.out[0]) * (double)(p->in.out[1] * p->in.out[2]);
+    return cells * (double)(p->groups * (p->in.taps[0] * p->in.taps[1] * p->in.taps[2] + 4)) / 50;
+}
+
+static struct planes planes_of(const struct product *p)
+{
+    const struct product q = few_of(p);
+    const struct plane_image x = {p->in.in, p->in.stride}, y = {p->in.out, p->y};
+    struct planes s = {.n = p->in.images, .c = p->groups, .few = 1, .together = p->groups, .in = x, .out = y, .compute = compute_few};
+    s.scratch = FN(depthwise_rows_scratch)(&q, 1), s.work = 2 * work_of(p);
+    return s;
+}
+
 size_t FN(depthwise_scratch)(const struct product *p, int workers)
 {
     struct plan s;
+    if (few(p)) {
+        const struct planes planes = planes_of(p);
+        return FN(planes_scratch)(&planes, workers);
+    }
     if (FN(depthwise_rows_take)(p))
         return FN(depthwise_rows_scratch)(p, workers);
     if (FN(depthwise_three_take)(p))
@@ -183,6 +237,13 @@ size_t FN(depthwise_scratch)(const struct product *p, int workers)
 void FN(depthwise_run)(const struct product *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
     struct plan s;
+    if (few(p)) {
+        const struct few_planes f = {p, w, bias};
+        struct planes planes = planes_of(p);
+        planes.context = &f, planes.x = x, planes.y = y;
+        FN(planes_run)(&planes, run);
+        return;
+    }
     if (FN(depthwise_rows_take)(p)) {
         FN(depthwise_rows)(p, x, w, bias, y, run);
         return;
@@ -194,6 +255,5 @@ void FN(depthwise_run)(const struct product *p, const real *x, const real *w, co
     make_plan(&s, p, run->workers, run->scratch);
     s.x = x, s.bias = bias, s.y = y;
     pack(&s, w);
-    const double cells = (double)(p->in.images * p->in.out[0]) * (double)(p->in.out[1] * p->in.out[2]);
-    cnn_parallel_for(run, s.boxes.total * s.blocks, cells * (double)(p->groups * (s.taps + 4)) / 50, compute_block, &s);
+    cnn_parallel_for(run, s.boxes.total * s.blocks, work_of(p), compute_block, &s);
 }

@@ -37,7 +37,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->taps = p->window[0] * p->window[1] * p->window[2];
     const int filled = p->c % LANES == 0 || p->c >= 4 * LANES; /* the last channels, if they fill no vector, are copied cell by cell */
     s->in_place = filled && p->x[1] == 1 && p->y[1] == 1 && s->taps == NINE && p->window[1] == 3 && p->window[2] == 3;
-    s->slice = s->in_place ? round_up(4 * LINE, LANES) : 2 * LANES;
+    s->slice = s->in_place ? round_up(4 * LINE, LANES) : min_long(2 * LANES, round_up(p->c, LANES));
     s->slices = divide_up(p->c, s->slice);
     s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
     s->sums = (real *)scratch;
