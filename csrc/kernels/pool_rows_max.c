@@ -208,8 +208,12 @@ static void max_rows_forward(const struct cnn_pool *problem, const real *x, real
 static int max_return_takes(const struct cnn_pool *p)
 {
     /* Rows of few windows, and of those that overlap some more: faster with channels in the lanes. Measured. */
-    const int few = p->n * p->c >= LANES && 2 * p->out[2] < LANES && p->window[0] * p->window[1] * p->window[2] <= COMPARED, overlapping = p->n * p->c >= LANES && !p->adaptive && p->window[2] > p->stride[2];
-    return p->x[4] == 1 && p->y[4] == 1 && dense_plane(p) && !few && !(overlapping && p->out[2] >= LANES && p->out[2] < 2 * LANES);
+    double cells = 1; /* of a window, about */
+    for (int a = 0; a < 3; a++)
+        cells *= p->adaptive ? (double)p->in[a] / (double)max_long(1, p->out[a]) : (double)p->window[a];
+    const int many = p->n * p->c >= LANES, few = many && 2 * p->out[2] < LANES && cells <= COMPARED;
+    const int overlapping = many && !p->adaptive && p->window[2] > p->stride[2] && p->out[2] >= LANES && p->out[2] < 2 * LANES;
+    return p->x[4] == 1 && p->y[4] == 1 && dense_plane(p) && !few && !overlapping;
 }
 
 enum { ALL_TAPS = 256 };

@@ -300,8 +300,8 @@ static void gather_row(void *context, long row, int worker)
     gather_pixels(s, &r, 0, p->c, dx);
 }
 
-/* The same where the channels are no whole vectors: pixels of the sum are added to those that they read. */
-static void scatter_row(void *context, long row, int worker)
+/* The same where the channels are no whole vectors: lanes beyond a pixel are written again by the next ones, or are slack. */
+static void gather_row_aside(void *context, long row, int worker)
 {
     const struct resize *s = context;
     const struct cnn_resize *p = s->p;
@@ -313,20 +313,13 @@ static void scatter_row(void *context, long row, int worker)
             const struct reader *a = &s->readers[0][i], *b = &s->readers[1][j];
             add_row(s->from + n * p->y[0] + a->cell * p->y[2] + b->cell * p->y[3], p->out[2], channels, p->y[4], a->weight * b->weight, add, sums);
         }
-    memset(dx, 0, (size_t)s->room * sizeof(real));
-    const long whole = channels / LANES * LANES;
-    mask rest;
-    for (int v = 0; v < LANES; v++)
-        rest[v] = v < channels - whole ? -1 : 0;
-    for (long w = 0; add && w < p->out[2]; w++) {
-        const struct taps *t = &s->table[2][w];
-        for (int k = 0; k < taps_of(s, 2); k++)
-            for (long c = 0; c < channels; c += LANES) {
-                real *to = dx + t->cell[k] * channels + c;
-                const vec before = vec_load(to), g = vec_madd(vec_fill(t->weight[k]), vec_load(sums + w * channels + c), before);
-                vec_store(to, c == whole ? vec_select(rest, g, before) : g); /* lanes of the next pixel add nothing */
-            }
-    }
+    for (long w = 0; w < p->in[2]; w++)
+        for (long c = 0; c < channels; c += LANES) {
+            vec sum = {0};
+            for (long e = s->begin[2][w]; add && e < s->begin[2][w + 1]; e++)
+                sum = vec_madd(vec_fill(s->readers[2][e].weight), vec_load(sums + s->readers[2][e].cell * channels + c), sum);
+            vec_store(dx + w * channels + c, sum);
+        }
     store_row(dx, p->in[2], channels, p->x[4], s->to + n * p->x[0] + d * p->x[2] + h * p->x[3]);
 }
 
@@ -335,7 +328,7 @@ static void backward(const struct cnn_resize *p, const real *dy, real *dx, struc
     const struct resize s = start(p, dy, dx, run->scratch, run->workers);
     for (int a = 0; a < 3; a++)
         FN(resize_readers)(p, a, s.table[a], s.begin[a], s.readers[a]);
-    cnn_parallel_for(run, p->n * p->in[0] * p->in[1], work_of(p), p->c % LANES == 0 ? gather_row : scatter_row, (void *)&s);
+    cnn_parallel_for(run, p->n * p->in[0] * p->in[1], 2 * work_of(p), p->c % LANES == 0 ? gather_row : gather_row_aside, (void *)&s);
 }
 
 static int together(const struct cnn_resize *p) { return p->c == 1 || (p->x[1] == 1 && p->y[1] == 1); }
