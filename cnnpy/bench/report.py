@@ -237,7 +237,15 @@ def run(name="all", against=(), thread_counts=None):
     counts = thread_counts or sorted({1, num_threads()})
     _header(against)
     sides = [Side(s) for s in (*W.OURS, *(side for peer in against for side in W.SIDES[peer]))]
-    tables = {"conv": _conv, "families": _families, "small": _small, "training": _training, "sequences": _sequences, "models": _models, "lenet": _lenet}
+    tables = {
+        "conv": _conv,
+        "families": _families,
+        "small": _small,
+        "training": _training,
+        "sequences": _sequences,
+        "models": _models,
+        "lenet": _lenet,
+    }
     try:
         for threads in counts:
             limits = _machine(sides, threads)

@@ -206,7 +206,10 @@ def _parser():
     show.add_argument("--width", type=_positive, help="columns to write (default: those of the terminal)")
     bench = add("bench", _bench, "measure kernels and networks, beside other libraries if they are installed")
     bench.add_argument(
-        "name", nargs="?", default="all", help="machine, conv, families, small, training, sequences, models, lenet, calls or all (default: all)"
+        "name",
+        nargs="?",
+        default="all",
+        help="machine, conv, families, small, training, sequences, models, lenet, calls or all (default: all)",
     )
     bench.add_argument("--against", default="", help="comma-separated peers: torch, torch-compile, onnxruntime, openvino")
     bench.add_argument("--threads", type=_positive, nargs="*", help="thread counts (default: 1 and all)")

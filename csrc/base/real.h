@@ -72,6 +72,39 @@ ALWAYS_INLINE vec vec_fill(real value) { return value - (vec){0}; } /* -0 - 0 is
  * tiles and scalar remainders round alike. */
 ALWAYS_INLINE vec vec_madd(vec a, vec b, vec c) { return a * b + c; }
 
+/* The same of single reals. A plain sum of products in a loop is made into vectors whose products are rounded before they are added in order. */
+#if !defined(__FMA__) && !defined(__aarch64__)
+ALWAYS_INLINE real real_madd(real a, real b, real c) { return a * b + c; }
+#elif CNN_DOUBLE
+ALWAYS_INLINE real real_madd(real a, real b, real c) { return __builtin_fma(a, b, c); }
+#else
+ALWAYS_INLINE real real_madd(real a, real b, real c) { return __builtin_fmaf(a, b, c); }
+#endif
+
+/* The first product of a sum, whose arguments and value compilers do not see through: a plain one they fuse with the second instead, here and not there,
+ * or share with the sum of another branch, whose product is rounded then. */
+#ifdef __x86_64__
+#define UNSEEN(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define UNSEEN(v) __asm__("" : "+w"(v))
+#else
+#define UNSEEN(v) RELOAD
+#endif
+ALWAYS_INLINE vec vec_multiply(vec a, vec b)
+{
+    UNSEEN(a);
+    vec product = a * b;
+    UNSEEN(product);
+    return product;
+}
+ALWAYS_INLINE real real_multiply(real a, real b)
+{
+    UNSEEN(a);
+    real product = a * b;
+    UNSEEN(product);
+    return product;
+}
+
 /* Lane-wise m ? a : b. A vector `?:` is not C; this form becomes one masked move. */
 ALWAYS_INLINE vec vec_select(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
 
@@ -87,6 +120,28 @@ ALWAYS_INLINE void vec_store_masked(real *p, vec v, unsigned lanes) { _mm512_mas
 #endif
 #else
 #define CNN_HAS_MASKED_MOVES 0
+#endif
+
+/* The lanes of v that `lane` names. */
+#if defined(__AVX512F__) && CNN_VECTOR_BYTES == 64
+#define CNN_HAS_PERMUTE 1
+#if CNN_DOUBLE
+ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm512_permutexvar_pd((__m512i)lane, (__m512d)v); }
+#else
+ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm512_permutexvar_ps((__m512i)lane, (__m512)v); }
+#endif
+#elif defined(__AVX2__) && CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE
+#define CNN_HAS_PERMUTE 1
+ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lane); }
+#else
+#define CNN_HAS_PERMUTE 0
+ALWAYS_INLINE vec vec_permute(vec v, mask lane)
+{
+    vec to;
+    for (int i = 0; i < LANES; i++)
+        to[i] = v[lane[i]];
+    return to;
+}
 #endif
 
 /* The first n < LANES reals of p, zeros above; and their store. */

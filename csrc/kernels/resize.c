@@ -4,8 +4,8 @@
  *     linear, cubic  t = (p + 1/2) q - 1/2 (linear: at least 0), or p (M-1)/(P-1) with aligned corners
  *                    linear: (1-f) x[h] + f x[h+1];  cubic: 4 taps from floor t - 1, a = -3/4; indices clamped to the image
  *
- * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, doubled contiguous rows are resize_rows.c's, short ones resize_short.c's,
- * other orders come plane by plane. A row of results is the weighted sum of rows, then of its neighbouring pixels; the tables are made in float64 and
+ * x[N][C][in], y[N][C][out] of any strides; the loops have channels as neighbours in memory, doubled contiguous rows are resize_rows.c's, short ones
+ * resize_short.c's, other orders come plane by plane. A row of results is the weighted sum of rows, then of its neighbouring pixels; the tables are made in float64 and
  * rounded once. Both overwrite. Source: mathematics 2.7. */
 #include "ops.h"
 #include "planes.h"
@@ -132,7 +132,7 @@ static void add_row(const real *row, long pixels, long channels, long step, real
         const long n = step == channels ? pixels * channels : channels;
         if (add)
             for (long i = 0; i < n; i++)
-                y[i] += weight * x[i];
+                y[i] = real_madd(weight, x[i], y[i]);
         else
             for (long i = 0; i < n; i++)
                 y[i] = weight * x[i];
@@ -152,7 +152,7 @@ ALWAYS_INLINE void resize_pixels(const struct resize *s, const struct weighted *
     for (long w = 0; w < p->out[2]; w++, to += p->y[4]) {
         const struct taps *t = &s->table[2][w];
         for (long c = 0; c < p->c; c += LANES) {
-            vec y = vec_fill(t->weight[0]) * sum_of(r, rows, t->cell[0] * p->x[4] + c);
+            vec y = vec_multiply(vec_fill(t->weight[0]), sum_of(r, rows, t->cell[0] * p->x[4] + c));
             UNROLL for (int k = 1; k < taps; k++)
                 y = vec_madd(vec_fill(t->weight[k]), sum_of(r, rows, t->cell[k] * p->x[4] + c), y);
             vec_store(to + c, y);
@@ -200,7 +200,7 @@ static void resize_row(void *context, long row, int worker)
     for (long w = 0; w < p->out[2]; w++) {
         const struct taps *t = &s->table[2][w];
         for (long c = 0; c < channels; c += LANES) { /* lanes beyond the pixel are written again by the next ones, or are slack */
-            vec y = vec_fill(t->weight[0]) * vec_load(rows + t->cell[0] * channels + c);
+            vec y = vec_multiply(vec_fill(t->weight[0]), vec_load(rows + t->cell[0] * channels + c));
             for (int k = 1; k < taps_of(s, 2); k++)
                 y = vec_madd(vec_fill(t->weight[k]), vec_load(rows + t->cell[k] * channels + c), y);
             vec_store(result + w * step + c, y);
@@ -228,12 +228,10 @@ static void sum_rows(const struct resize *s, const struct weighted *r, int add, 
     const long channels = s->p->c, step = s->p->y[4];
     for (long w = 0; w < s->p->out[2]; w++, to += channels)
         for (long c = 0; c < channels; c += LANES) {
-            vec sum = {0};
-            if (add)
-                sum = vec_madd(vec_fill(r->weight[0]), vec_load(r->row[0] + w * step + c), vec_load(to + c));
-            else
-                sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + w * step + c);
-            for (int k = 1; k < r->count; k++)
+            vec sum = vec_load(to + c);
+            if (!add)
+                sum = vec_multiply(vec_fill(r->weight[0]), vec_load(r->row[0] + w * step + c));
+            for (int k = add ? 0 : 1; k < r->count; k++)
                 sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + w * step + c), sum);
             vec_store(to + c, sum);
         }

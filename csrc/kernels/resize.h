@@ -36,7 +36,7 @@ struct weighted {
 };
 ALWAYS_INLINE vec sum_of(const struct weighted *r, const int count, long i)
 {
-    vec sum = vec_fill(r->weight[0]) * vec_load(r->row[0] + i);
+    vec sum = vec_multiply(vec_fill(r->weight[0]), vec_load(r->row[0] + i));
     for (int k = 1; k < count; k++)
         sum = vec_madd(vec_fill(r->weight[k]), vec_load(r->row[k] + i), sum);
     return sum;

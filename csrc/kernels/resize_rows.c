@@ -92,9 +92,9 @@ static void double_cells(const struct rows *s, const real *rows, long begin, lon
     const int count = s->count[2];
     for (long w = 2 * begin; w < 2 * end; w++) {
         const struct taps *t = &s->table[2][w];
-        real sum = t->weight[0] * rows[t->cell[0]];
+        real sum = real_multiply(t->weight[0], rows[t->cell[0]]);
         for (int k = 1; k < count; k++)
-            sum += t->weight[k] * rows[t->cell[k]];
+            sum = real_madd(t->weight[k], rows[t->cell[k]], sum);
         y[w] = sum;
     }
 }
@@ -114,7 +114,7 @@ ALWAYS_INLINE void double_row(const struct rows *s, const real *rows, const int 
         for (long i = s->low;; i = min_long(i + LANES, high - LANES)) {
             vec v[2];
             UNROLL for (int f = 0; f < 2; f++) {
-                v[f] = weight[f][0] * vec_load(at[f][0] + i);
+                v[f] = vec_multiply(weight[f][0], vec_load(at[f][0] + i));
                 UNROLL for (int k = 1; k < count; k++)
                     v[f] = vec_madd(weight[f][k], vec_load(at[f][k] + i), v[f]);
             }
@@ -153,9 +153,9 @@ static void sum_weighted(const struct weighted *r, long n, int add, real *to)
         return;
     }
     for (long i = 0; i < n; i++) {
-        real sum = add ? to[i] + r->weight[0] * r->row[0][i] : r->weight[0] * r->row[0][i];
-        for (int k = 1; k < r->count; k++)
-            sum += r->weight[k] * r->row[k][i];
+        real sum = add ? to[i] : real_multiply(r->weight[0], r->row[0][i]);
+        for (int k = add ? 0 : 1; k < r->count; k++)
+            sum = real_madd(r->weight[k], r->row[k][i], sum);
         to[i] = sum;
     }
 }
@@ -218,7 +218,7 @@ static void halve_cells(const struct rows *s, const real *sums, long begin, long
     for (long i = begin; i < end; i++) {
         real sum = 0;
         for (long e = s->begin[2][i]; e < s->begin[2][i + 1]; e++)
-            sum += s->readers[2][e].weight * sums[s->readers[2][e].cell];
+            sum = real_madd(s->readers[2][e].weight, sums[s->readers[2][e].cell], sum);
         dx[i] = sum;
     }
 }
@@ -251,9 +251,12 @@ ALWAYS_INLINE void halve_row(const struct rows *s, const real *sums, const int c
     const struct taps *m = s->table[2] + in / 2 * 2;
     vec weight[2][MOST_TAPS];
     const real *at[2][MOST_TAPS];
-    UNROLL for (int f = 0; f < 2; f++)
+    const int odd_first = s->away[1][0] > s->away[0][0]; /* in the order of the cells that read */
+    UNROLL for (int f = 0; f < 2; f++) {
+        const int from = f ^ odd_first;
         UNROLL for (int k = 0; k < count; k++)
-            weight[f][k] = vec_fill(m[f].weight[k]), at[f][k] = half[f] - s->away[f][k];
+            weight[f][k] = vec_fill(m[from].weight[k]), at[f][k] = half[from] - s->away[from][k];
+    }
     for (long i = low;; i = min_long(i + LANES, high - LANES)) {
         vec sum = {0};
         UNROLL for (int k = count - 1; k >= 0; k--)

@@ -60,13 +60,13 @@ ALWAYS_INLINE void resize_plane(const struct brief *s, const real *x, const stru
                 if (r)
                     sum = vec_madd(by, row, sum);
                 else
-                    sum = by * row;
+                    sum = vec_multiply(by, row);
             }
-            lower = weight[0][0] * vec_permute(sum, lane[0][0]);
+            lower = vec_multiply(weight[0][0], vec_permute(sum, lane[0][0]));
             UNROLL for (int k = 1; k < wide; k++)
                 lower = vec_madd(weight[0][k], vec_permute(sum, lane[0][k]), lower);
             if (rest > 0) {
-                upper = weight[1][0] * vec_permute(sum, lane[1][0]);
+                upper = vec_multiply(weight[1][0], vec_permute(sum, lane[1][0]));
                 UNROLL for (int k = 1; k < wide; k++)
                     upper = vec_madd(weight[1][k], vec_permute(sum, lane[1][k]), upper);
             }

@@ -124,28 +124,6 @@ ALWAYS_INLINE void transpose(vec v[LANES])
 }
 #endif
 
-/* The lanes of v that `lane` names. */
-#if defined(__AVX512F__) && CNN_VECTOR_BYTES == 64
-#define CNN_HAS_PERMUTE 1
-#if CNN_DOUBLE
-ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm512_permutexvar_pd((__m512i)lane, (__m512d)v); }
-#else
-ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm512_permutexvar_ps((__m512i)lane, (__m512)v); }
-#endif
-#elif defined(__AVX2__) && CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE
-#define CNN_HAS_PERMUTE 1
-ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lane); }
-#else
-#define CNN_HAS_PERMUTE 0
-ALWAYS_INLINE vec vec_permute(vec v, mask lane)
-{
-    vec to;
-    for (int i = 0; i < LANES; i++)
-        to[i] = v[lane[i]];
-    return to;
-}
-#endif
-
 /* The first n reals of v to every other real of p. Those between may be written by nobody else now; behind the last one nothing is touched. */
 ALWAYS_INLINE void vec_store_every_other(real *p, vec v, long n)
 {
