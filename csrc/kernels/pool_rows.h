@@ -219,7 +219,10 @@ ALWAYS_INLINE void gather_rows(const struct cnn_pool *p, const struct steps *ste
             case 2: gather_vectors(row, rows, named, ahead, column, 2, low, high, last, to); break;
             case 3: gather_vectors(row, rows, named, ahead, column, 3, low, high, last, to); break;
             case 4: gather_vectors(row, rows, named, ahead, column, 4, low, high, last, to); break;
-            default: gather_vectors(row, rows, named, ahead, column, taps, low, high, last, to);
+            case 5: gather_vectors(row, rows, named, ahead, column, 5, low, high, last, to); break;
+            case 6: gather_vectors(row, rows, named, ahead, column, 6, low, high, last, to); break;
+            case 7: gather_vectors(row, rows, named, ahead, column, 7, low, high, last, to); break;
+            default: gather_vectors(row, rows, named, ahead, column, GATHERED, low, high, last, to);
             }
         for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
             real sum = 0;

@@ -35,6 +35,10 @@ POOLS = [
     {"kernel_size": 2, "stride": 3},
     {"kernel_size": 5, "stride": 4, "padding": 2},
     {"kernel_size": 2, "ceil_mode": True},
+    {"kernel_size": (2, 5), "stride": 1, "padding": (0, 2)},
+    {"kernel_size": (3, 6), "stride": (1, 2), "padding": (1, 0)},
+    {"kernel_size": (1, 7), "stride": 1},
+    {"kernel_size": (2, 8), "stride": 1, "padding": (1, 4)},
 ]
 
 
