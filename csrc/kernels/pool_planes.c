@@ -44,6 +44,8 @@ static int few(const struct cnn_pool *p, struct pool_ways ways)
     if (!ways.rows || !few_channels(p->x, p->c) || !few_channels(p->y, p->c) ||
         (double)p->c * (double)(plane_cells(p->in) + plane_cells(p->out)) * sizeof(real) > MOST_BYTES)
         return 0;
+    if (ways.run == FN(average_forward) && p->out[2] < LANES) /* whose pixels fill the lanes better than short rows do */
+        return 0;
     const struct cnn_pool part = few_of(p);
     return ways.rows->takes(&part);
 }
