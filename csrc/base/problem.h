@@ -60,6 +60,8 @@ struct cnn_matmul {
     long a[3], b[3], c[3];
 };
 
+enum { CNN_FEW_CHANNELS = 8 }; /* so many channels that are neighbours are turned into rows, where lanes are columns */
+
 /* Windows over each channel alone. x[n][c][in], y[n][c][out], index like y. */
 struct cnn_pool {
     long n, c;

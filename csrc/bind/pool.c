@@ -102,7 +102,6 @@ static void result_shape(const struct cnn_pool *p, int rank, int batched, npy_in
 
 /* What a maximum leaves beside y: nothing, indices for the caller, or for its backward a byte a window. */
 enum { NOTHING, INDICES, TAPS };
-enum { FEW_CHANNELS = 8 }; /* that pass through rows */
 
 /* taps[N][output cells][C], or of images whose rows are contiguous or whose channels are few taps[N][C][output cells], private to the two passes; windows of
  * more than 256 cells have indices instead. */
@@ -151,7 +150,7 @@ static PyObject *run_forward(struct frame *f, enum cnn_entry_number entry, struc
     PyArrayObject *y = new_result(f, rank + 1 + batched, shape, batched && is_channels_last(x)), *index = NULL;
     npy_intp taps[3];
     if (indices == TAPS && tap_shape(p, 0, taps)) {
-        index = new_taps(f, p, !is_channels_last(x) || p->c <= FEW_CHANNELS);
+        index = new_taps(f, p, !is_channels_last(x) || p->c <= CNN_FEW_CHANNELS);
         entry = CNN_max_pool_taps_forward;
     } else if (indices)
         index = new_int64(f, rank + 1 + batched, shape);

@@ -172,7 +172,6 @@ static void compute_block(void *context, long number, int worker)
 }
 
 /* One image of few channels that are neighbours, as rows. */
-enum { MOST_BYTES = 1 << 20 }; /* of x and y of an image */
 static struct product few_of(const struct product *p)
 {
     struct product q = *p;
@@ -188,11 +187,10 @@ static struct product few_of(const struct product *p)
 static int few(const struct product *p)
 {
     const long x[5] = {0, p->x_group, 0, 0, p->in.stride[4]}, y[5] = {0, p->y_group, 0, 0, p->y[4]};
-    return few_channels(x, p->groups) && few_channels(y, p->groups) &&
-           (double)p->groups * (double)(plane_cells(p->in.in) + plane_cells(p->in.out)) * sizeof(real) <= MOST_BYTES;
+    return few_planes((struct plane_image){p->in.in, x}, (struct plane_image){p->in.out, y}, p->groups);
 }
 
-struct few_planes {
+struct weights {
     const struct product *p;
     const real *w, *bias;
 };
@@ -200,7 +198,7 @@ struct few_planes {
 static void compute_few(const struct planes *s, long n, long c, long channels, const real *from, real *to, struct cnn_run *run)
 {
     (void)n, (void)c, (void)channels;
-    const struct few_planes *f = s->context;
+    const struct weights *f = s->context;
     const struct product q = few_of(f->p);
     FN(depthwise_rows)(&q, from, f->w, f->bias, to, run);
 }
@@ -238,7 +236,7 @@ void FN(depthwise_run)(const struct product *p, const real *x, const real *w, co
 {
     struct plan s;
     if (few(p)) {
-        const struct few_planes f = {p, w, bias};
+        const struct weights f = {p, w, bias};
         struct planes planes = planes_of(p);
         planes.context = &f, planes.x = x, planes.y = y;
         FN(planes_run)(&planes, run);

@@ -86,7 +86,7 @@ void FN(gather_few)(const real *x, long cells, long channels, long apart, real *
             transpose_half(v);
         else
             transpose(v);
-        UNROLL for (int c = 0; c < FEW_CHANNELS && c < LANES; c++)
+        UNROLL for (int c = 0; c < CNN_FEW_CHANNELS && c < LANES; c++)
             if (c < channels)
                 vec_store(to + c * apart + i, v[c]);
     }

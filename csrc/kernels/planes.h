@@ -7,6 +7,7 @@
 #define CNN_PLANES_H
 
 #include "../base/parallel.h"
+#include "../base/problem.h"
 #include "../base/real.h"
 
 /* An image [n][c][size] with strides in that order. */
@@ -22,11 +23,16 @@ void FN(scatter_planes)(struct plane_image image, const real *from, long n, long
 /* Neighbouring cells of a row of `channels` planes, dc and dw apart, to [cell][channels]. */
 void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, real *to);
 
-/* Images of 2 to FEW_CHANNELS channels whose pixels lie side by side. */
-enum { FEW_CHANNELS = 8 };
+/* 2 to CNN_FEW_CHANNELS channels, fewer than lanes, whose pixels lie side by side; and x and y of an image so small that both are turned in a cache. */
+enum { MOST_TURNED = (1 << 20) / (int)sizeof(real) };
 ALWAYS_INLINE int few_channels(const long stride[5], long channels)
 {
-    return channels > 1 && channels <= FEW_CHANNELS && channels < LANES && stride[1] == 1 && stride[4] == channels;
+    return channels > 1 && channels <= CNN_FEW_CHANNELS && channels < LANES && stride[1] == 1 && stride[4] == channels;
+}
+ALWAYS_INLINE int few_planes(struct plane_image x, struct plane_image y, long channels)
+{
+    return few_channels(x.stride, channels) && few_channels(y.stride, channels) &&
+           (double)channels * (double)(plane_cells(x.size) + plane_cells(y.size)) <= MOST_TURNED;
 }
 
 /* `cells` neighbouring pixels of few channels, to rows `apart` reals from each other, and back. */

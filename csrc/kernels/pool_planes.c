@@ -29,7 +29,6 @@ static struct cnn_pool part_of(const struct cnn_pool *p, long channels)
 }
 
 /* An image of few channels that are neighbours, as rows. */
-enum { MOST_BYTES = 1 << 20 }; /* of x and y of an image */
 static struct cnn_pool few_of(const struct cnn_pool *p)
 {
     struct cnn_pool part = *p;
@@ -41,8 +40,7 @@ static struct cnn_pool few_of(const struct cnn_pool *p)
 
 static int few(const struct cnn_pool *p, struct pool_ways ways)
 {
-    if (!ways.rows || !few_channels(p->x, p->c) || !few_channels(p->y, p->c) ||
-        (double)p->c * (double)(plane_cells(p->in) + plane_cells(p->out)) * sizeof(real) > MOST_BYTES)
+    if (!ways.rows || !few_planes((struct plane_image){p->in, p->x}, (struct plane_image){p->out, p->y}, p->c))
         return 0;
     if (ways.run == FN(average_forward) && p->out[2] < LANES) /* whose pixels fill the lanes better than short rows do */
         return 0;

@@ -43,7 +43,7 @@ static void add_along(const real *row, long cells, long step, long number, real 
 }
 
 /* Few channels that are neighbours: PARTIAL pixels are so many vectors, whose reals are added as they lie. */
-enum { MOST_VECTORS = FEW_CHANNELS * PARTIAL / LANES };
+enum { MOST_VECTORS = CNN_FEW_CHANNELS * PARTIAL / LANES };
 ALWAYS_INLINE void add_blocks(const real *row, long blocks, const int vectors, real *sum)
 {
     vec total[MOST_VECTORS];
@@ -58,7 +58,7 @@ ALWAYS_INLINE void add_blocks(const real *row, long blocks, const int vectors, r
 
 static void add_few(const real *row, long cells, long channels, real (*sum)[WIDE])
 {
-    real sums[FEW_CHANNELS * PARTIAL] = {0};
+    real sums[CNN_FEW_CHANNELS * PARTIAL] = {0};
     const long blocks = cells / PARTIAL;
     switch (channels) {
     case 2: add_blocks(row, blocks, 2 * PARTIAL / LANES, sums); break;

@@ -350,7 +350,6 @@ static struct cnn_resize part_of(const struct cnn_resize *p, long channels)
 }
 
 /* An image of few channels that are neighbours, as rows. */
-enum { MOST_BYTES = 1 << 20 }; /* of x and y of an image */
 static struct cnn_resize few_of(const struct cnn_resize *p)
 {
     struct cnn_resize part = *p;
@@ -362,7 +361,7 @@ static struct cnn_resize few_of(const struct cnn_resize *p)
 
 static int few(const struct cnn_resize *p)
 {
-    if (!few_channels(p->x, p->c) || !few_channels(p->y, p->c) || (double)p->c * (double)(plane_cells(p->in) + plane_cells(p->out)) * sizeof(real) > MOST_BYTES)
+    if (!few_planes((struct plane_image){p->in, p->x}, (struct plane_image){p->out, p->y}, p->c))
         return 0;
     const struct cnn_resize part = few_of(p);
     return FN(resize_rows_take)(&part);
