@@ -14,6 +14,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="as many cases as in CI (minutes; CNNPY_TIER=full)")
+
+
+def pytest_configure(config):
+    if config.getoption("full"):
+        os.environ["CNNPY_TIER"] = "full"  # before test files are read; workers inherit it
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers seeded by the test's name: every run sees the same."""
@@ -22,7 +31,7 @@ def rng(request):
 
 @pytest.fixture
 def budget():
-    """How many cases to try: few in the suite, many where CNNPY_TIER=full (what CI adds), all where it is long (hours, by hand)."""
+    """How many cases to try: few in the suite, many with --full (what CI adds), all where CNNPY_TIER=long (tests/long.py: hours, by hand)."""
     tier = os.environ.get("CNNPY_TIER", "quick")
     return lambda quick, full, long=None: quick if tier == "quick" else full if tier == "full" or long is None else long
 

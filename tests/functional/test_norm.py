@@ -199,6 +199,16 @@ def test_dropout_is_a_function_of_key_and_place(rng):
     for bad, error, text in ((1.5, ValueError, "p is 1.5"), (float("nan"), ValueError, "p is nan"), ("a", TypeError, "p is str")):
         with pytest.raises(error, match=f"dropout: {text}"):
             F.dropout(x, bad)
+    for bad, error, text in (
+        (True, TypeError, "rng is bool, expected an int or a numpy.random.Generator"),
+        (1.0, TypeError, "rng is float, expected an int or a numpy.random.Generator"),
+        (-1, ValueError, "rng is -1, expected at least 0"),
+    ):
+        with pytest.raises(error, match=f"dropout: {text}"):
+            F.dropout(x, rng=bad)
+    with pytest.raises(TypeError, match="dropout: training is int, expected True or False"):
+        F.dropout(x, training=1)
+    assert np.array_equal(F.dropout(x, rng=np.int64(5)), F.dropout(x, rng=5))
 
 
 def test_dropout_layers_count_their_calls():
