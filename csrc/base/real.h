@@ -73,7 +73,7 @@ ALWAYS_INLINE vec vec_fill(real value) { return value - (vec){0}; } /* -0 - 0 is
 ALWAYS_INLINE vec vec_madd(vec a, vec b, vec c) { return a * b + c; }
 
 /* The same of single reals. A plain sum of products in a loop is made into vectors whose products are rounded before they are added in order. */
-#if !defined(__FMA__) && !defined(__aarch64__)
+#if (!defined(__FMA__) && !defined(__aarch64__)) || defined(CNN_WITHOUT_ASSEMBLY) /* builds that do not optimise do not fuse vec_madd either */
 ALWAYS_INLINE real real_madd(real a, real b, real c) { return a * b + c; }
 #elif CNN_DOUBLE
 ALWAYS_INLINE real real_madd(real a, real b, real c) { return __builtin_fma(a, b, c); }
