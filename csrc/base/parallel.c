@@ -19,7 +19,7 @@
 char cnn_no_scratch[64];
 
 static const double spin_seconds = 50e-6, poll_seconds = 20e-3;
-static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3, look_worth = 500e3; /* nanoseconds of work */
+static const double worth_waking = 20e3, worth_sharing = 3e3, claim_worth = 2e3, look_worth = 500e3, alone_worth = 200e3; /* nanoseconds of work */
 enum { MOST_UNSEEN = 16 }; /* claims after which a loop looks at the clock, whatever they were estimated at */
 
 static struct {
@@ -48,6 +48,7 @@ static int64_t end_of(uint64_t claims) { return (int64_t)(claims >> 16 & MOST_CL
 
 static int threads;
 static __thread int inside;
+static __thread double alone; /* work of loops that were too short to wake anybody for, one after the other: many of them are worth it */
 static int fork_handler;
 
 static int create_thread(void *(*start)(void *), void *argument)
@@ -224,7 +225,9 @@ void cnn_parallel_for(struct cnn_run *run, long blocks, double estimate, cnn_blo
 {
     if (run->stopped || blocks <= 0)
         return;
-    const double worth = PEEK(&pool.sleeping) || !PEEK(&pool.started) ? worth_waking : worth_sharing;
+    const int asleep = PEEK(&pool.sleeping) || !PEEK(&pool.started);
+    const double worth = asleep && alone < alone_worth ? worth_waking : worth_sharing;
+    alone = asleep && estimate < worth ? alone + (estimate < worth_sharing ? 0 : estimate) : 0;
     const double grains = claim_worth * (double)blocks / (estimate + 1);
     const long fine = grains < 1 ? 1 : grains > (double)blocks ? blocks : (long)grains, coarse = (blocks + MOST_CLAIMS - 1) / MOST_CLAIMS;
     const long grain = fine > coarse ? fine : coarse, claims = (blocks + grain - 1) / grain;

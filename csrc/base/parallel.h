@@ -28,6 +28,9 @@ typedef void cnn_block(void *context, long block, int worker);
 /* `work`: estimated nanoseconds of the whole loop on one thread; short loops are not worth waking anybody for. */
 void cnn_parallel_for(struct cnn_run *run, long blocks, double work, cnn_block *fn, void *context);
 
+/* Blocks that keep every worker busy to the end: a few are a multiple of the workers. Only where blocks add nothing up: sums must not know the workers. */
+static inline long cnn_even_blocks(long blocks, long workers) { return blocks < 1 || blocks > 8 * workers ? blocks : (blocks + workers - 1) / workers * workers; }
+
 /* Threads a call may use from now on, the caller included; 1 .. CNN_MAX_THREADS. */
 enum { CNN_MAX_THREADS = 256 };
 int cnn_num_threads(void);

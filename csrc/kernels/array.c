@@ -8,7 +8,7 @@
 #include "ops.h"
 #include "transpose.h"
 
-enum { AXES = 8, WORTH = 16384 }; /* elements of a block */
+enum { AXES = 8, WORTH = 16384, FEW = 16 }; /* WORTH: elements of a block; fewer blocks than FEW are few */
 
 /* The axes that are left: those of length 1 are dropped, neighbours that run on in both arrays are one. The last is the one
  * along which y is written; `across` is another one along which x is read in runs, -1 where there is none. */
@@ -17,7 +17,8 @@ struct copy {
     real *y;
     int rank, across;
     long shape[AXES], xs[AXES], ys[AXES];
-    long split, parts; /* cells of the outermost axis in a block; blocks */
+    int axis;          /* a block has `split` cells of it, and one of each axis before */
+    long split, parts; /* blocks of those */
 };
 
 static long size_of(long stride) { return stride < 0 ? -stride : stride; }
@@ -144,10 +145,33 @@ static void copy_block(void *context, long block, int worker)
 {
     (void)worker;
     const struct copy *s = context;
-    const long begin = block * s->split;
+    const long begin = block % s->parts * s->split;
     struct copy part = *s;
-    part.shape[0] = min_long(s->split, s->shape[0] - begin);
-    copy_axes(&part, 0, part.shape[0], s->x + begin * s->xs[0], s->y + begin * s->ys[0]);
+    part.x += begin * s->xs[s->axis], part.y += begin * s->ys[s->axis];
+    part.shape[s->axis] = min_long(s->split, s->shape[s->axis] - begin);
+    block /= s->parts;
+    for (int a = s->axis - 1; a >= 0; a--) {
+        const long i = block % s->shape[a];
+        part.x += i * s->xs[a], part.y += i * s->ys[a], part.shape[a] = 1;
+        block /= s->shape[a];
+    }
+    copy_axes(&part, 0, part.shape[0], part.x, part.y);
+}
+
+/* Axes are cut from the outermost on until there are enough blocks; never one behind `across`, whose squares would be cut into rows. */
+static long cut_copy(struct copy *s, double size)
+{
+    long outer = 1;
+    s->axis = 0;
+    while (s->axis < (s->across >= 0 ? s->across : s->rank - 1) && outer * s->shape[s->axis] < FEW)
+        outer *= s->shape[s->axis++];
+    const long length = max_long(1, s->shape[s->axis]);
+    const double inner = size / (double)outer / (double)length;
+    s->split = inner >= WORTH ? 1 : max_long(1, (long)(WORTH / (inner < 1 ? 1 : inner)));
+    if (s->split > LANES || s->axis == s->across)
+        s->split = round_up(s->split, LANES); /* whole squares */
+    s->parts = divide_up(s->shape[s->axis], s->split);
+    return outer * s->parts;
 }
 
 size_t FN(array_copy_scratch)(const void *problem, int workers)
@@ -163,12 +187,8 @@ void FN(array_copy)(const void *problem, void *const *array, struct cnn_run *run
     double size = 1;
     for (int a = 0; a < s.rank; a++)
         size *= (double)s.shape[a];
-    const double inner = size / (double)s.shape[0];
-    s.split = inner >= WORTH ? 1 : max_long(1, (long)(WORTH / inner));
-    if (s.split > LANES)
-        s.split = s.split / LANES * LANES;
-    s.parts = divide_up(s.shape[0], s.split);
-    cnn_parallel_for(run, s.parts, size * 0.4, copy_block, &s);
+    const long blocks = cut_copy(&s, size);
+    cnn_parallel_for(run, blocks, size * 0.4, copy_block, &s);
 }
 
 enum { TERMS = 4096 };

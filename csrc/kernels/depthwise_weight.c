@@ -9,7 +9,7 @@
 
 #include "../base/problem.h"
 
-enum { PART = 2048, NINE = 9 }; /* output pixels of a part; taps whose sums are kept at once, at most */
+enum { PART = 2048, NINE = 9, FEW = 8 }; /* output pixels of a part; taps whose sums are kept at once, at most; fewer blocks are few */
 
 struct plan {
     const struct cnn_conv *p;
@@ -38,8 +38,10 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     const int filled = p->c % LANES == 0 || p->c >= 4 * LANES; /* the last channels, if they fill no vector, are copied cell by cell */
     s->in_place = filled && p->x[1] == 1 && p->y[1] == 1 && s->taps == NINE && p->window[1] == 3 && p->window[2] == 3;
     s->slice = s->in_place ? round_up(4 * LINE, LANES) : min_long(2 * LANES, round_up(p->c, LANES));
-    s->slices = divide_up(p->c, s->slice);
     s->boxes = FN(cut_boxes)(&s->in, PART, 1, 1e18);
+    if (s->boxes.total * divide_up(p->c, s->slice) < FEW)
+        s->slice = LANES;
+    s->slices = divide_up(p->c, s->slice);
     s->sums = (real *)scratch;
     const size_t bytes = aligned((size_t)(max_long(1, s->boxes.total) * s->slices * slice_reals(s)) * sizeof(real));
     if (!s->in_place) {

@@ -6,7 +6,7 @@
 #include "pool.h"
 #include "transpose.h"
 
-enum { AT_ONCE = 16384 }; /* output cells of a block, about */
+enum { AT_ONCE = 16384 }; /* cells of a block, of the image or its windows, of which there are more: about */
 
 ALWAYS_INLINE int plain_possible(const struct cnn_pool *p)
 {
@@ -79,7 +79,8 @@ ALWAYS_INLINE struct rows start_rows(const struct cnn_pool *p, const long cells[
         }
     }
     inside(p, &s.low, &s.high);
-    s.many = max_long(1, AT_ONCE / max_long(1, cells[2]));
+    const long read = p->in[0] * p->in[1] * p->in[2] / max_long(1, cells[0] * cells[1]);
+    s.many = max_long(1, AT_ONCE / max_long(1, max_long(cells[2], read)));
     return s;
 }
 

@@ -46,6 +46,8 @@ static long roomy_pixel(long channels)
  * a power of two apart. */
 enum { MANY_CELLS = 448, FEW_CELLS = 126, FEW_PANELS = 16 };
 
+enum { WORTH_CUTTING = 1000000 }; /* products that take longer than to wake a worker */
+
 /* Channels of a chunk. Where the window is one cell the sum has the same order whatever a chunk is, and every chunk reads and writes y once more: there a
  * chunk takes as many channels as leave room for a few cells in half the second cache. */
 static long chunk_of(const struct windows *w, long taps)
@@ -108,6 +110,9 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
 
     const double room = (double)cnn_machine()->l2 / 2 / sizeof(real);
     s->boxes = FN(cut_boxes)(w, cells_of_box(w, s->taps, chunk, room, workers), chunk, room);
+    const long all = w->images * w->out[0] * w->out[1] * w->out[2], even = cnn_even_blocks(s->boxes.total * p->groups, workers);
+    if (even > s->boxes.total * p->groups && (s->boxes.total > 1 || s->panels < workers) && all > even && (double)(all * s->terms) * (double)p->filters > WORTH_CUTTING)
+        s->boxes = FN(cut_boxes)(w, divide_up(all, divide_up(even, p->groups)), chunk, room);
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     /* Packed weights take at most PACKED bytes: some panels, or some groups, at a time. */
     const long panel_bytes = max_long(1, s->panel_size * (long)sizeof(real)), most = max_long(1, PACKED / panel_bytes);

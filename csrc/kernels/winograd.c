@@ -94,6 +94,11 @@ static size_t make_plan(struct plan *s, const struct product *p, enum kind kind,
         s->part = divide_up(s->group, max_long(1, divide_up(s->group, largest)));
     }
     s->parts = divide_up(s->group, max_long(1, s->part));
+    const long blocks = s->whole_weights ? s->parts : s->panels * s->parts, even = cnn_even_blocks(blocks, workers);
+    if (even > blocks && s->group > even) {
+        s->part = divide_up(s->group, s->whole_weights ? even : divide_up(even, s->panels));
+        s->parts = divide_up(s->group, s->part);
+    }
     s->v_pitch = point_pitch((s->whole_weights ? s->part : s->group) * s->pitch);
     s->u_pitch = point_pitch((s->whole_weights ? s->channels : s->slice * s->planes) * TILE_WIDTH);
     s->m_pitch = point_pitch(s->part * TILE_WIDTH);

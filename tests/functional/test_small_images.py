@@ -90,10 +90,10 @@ def test_pools(options, dtype):
         np.testing.assert_allclose(np.vdot(back, x), np.vdot(dy, y), rtol=1e-4, atol=1e-2)  # the adjoint
 
 
-@pytest.mark.parametrize("out", [1, 2, 3, (2, 5), (9, 1)], ids=str)
+@pytest.mark.parametrize("out", [1, 2, 3, 7, (2, 5), (9, 1)], ids=str)
 def test_adaptive_pools(out):
     rng = np.random.default_rng(1)
-    for shape in shapes():
+    for shape in (*shapes(), (2, 20, 56, 56), (1, 3, 21, 35), (3, 2, 24, 40)):  # and windows of many columns, several rows of which fill a vector
         x = whole(rng, shape)
         y = F.adaptive_avg_pool2d(x, out)
         np.testing.assert_allclose(y, resize.adaptive_avg(x, out), rtol=1e-5, atol=1e-6)

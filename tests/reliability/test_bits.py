@@ -39,6 +39,12 @@ LARGE = {
     "pointwise, series": ((40, 27, 30, 30), (40, 27, 1, 1), {}),
     "winograd, long series": ((20, 16, 60, 60), (17, 16, 3, 3), {"padding": 1, "algorithm": "winograd"}),
     "depthwise": ((4, 70, 40, 40), (70, 1, 3, 3), {"padding": 1, "groups": 70}),
+    "one box, one panel": ((32, 64, 7, 7), (32, 64, 3, 3), {"stride": 2, "padding": 1}),
+    "three boxes, one panel": ((6, 48, 14, 14), (32, 48, 3, 3), {"padding": 1, "algorithm": "direct"}),
+    "one image, one panel": ((1, 64, 28, 28), (32, 64, 3, 3), {"stride": 2, "padding": 1}),
+    "winograd, one image, one panel": ((1, 64, 28, 28), (32, 64, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd, an odd number of blocks": ((8, 48, 28, 28), (64, 48, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "depthwise, one part": ((32, 64, 7, 7), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cnnpy import _core
 from tests.reliability.cases import CASES
 from tests.reliability.flat import FLAT as OPERATIONS
 
@@ -114,6 +115,23 @@ def test_channels_last_in_channels_last_out():
         _, c, h, w = y.shape
         assert y.strides == (c * h * w * 4, 4, w * c * 4, c * 4)
     assert F.conv2d(np.ones((2, 5, 6, 7), np.float32), np.ones((8, 5, 3, 3), np.float32)).flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(8, 64, 56, 56), (3, 40, 70, 33), (1, 64, 100, 99), (2, 5, 300, 301), (5, 1, 130, 130), (70000,), (3, 0, 4, 4)], ids=str)
+def test_copies_are_cut_along_any_axis(shape, dtype, rng):
+    """Few images, or one axis: blocks of a copy are cut from the axes behind, into whole squares where memory is turned."""
+    a = rng.normal(size=shape).astype(dtype)
+    sources, targets = [a, a[::-1], np.repeat(a, 2, axis=-1)[..., ::2]], [np.zeros_like(a), np.zeros((3, *shape), dtype)[1]]
+    if a.ndim == 4:
+        last = np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        sources += [last, a[:, :, ::-1], np.concatenate([a, a], 1)[:, : shape[1]]]
+        targets += [np.zeros_like(last), np.zeros((shape[0], 2 * shape[1], *shape[2:]), dtype)[:, ::2]]
+    for source in sources:
+        for target in targets:
+            target[...] = 0
+            _core.copy_to(target, source)
+            np.testing.assert_array_equal(target, source)
 
 
 def test_out_in_the_order_of_a_result_is_written_at_once(rng):
