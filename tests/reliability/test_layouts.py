@@ -118,7 +118,9 @@ def test_channels_last_in_channels_last_out():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(8, 64, 56, 56), (3, 40, 70, 33), (1, 64, 100, 99), (2, 5, 300, 301), (5, 1, 130, 130), (70000,), (3, 0, 4, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(8, 64, 56, 56), (3, 40, 70, 33), (1, 64, 100, 99), (2, 5, 300, 301), (5, 1, 130, 130), (70000,), (3, 0, 4, 4)], ids=str
+)
 def test_copies_are_cut_along_any_axis(shape, dtype, rng):
     """Few images, or one axis: blocks of a copy are cut from the axes behind, into whole squares where memory is turned."""
     a = rng.normal(size=shape).astype(dtype)
