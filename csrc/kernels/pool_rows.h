@@ -158,9 +158,16 @@ ALWAYS_INLINE mask lanes_from(long first)
     return number >= (mask){0} + (bits)first;
 }
 
+/* dy where the cell's tap is `name`, else 0. */
 ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
 {
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512BW__) && defined(__AVX512VL__)
+    __m128i bytes = _mm_setzero_si128();
+    __builtin_memcpy(&bytes, tap, LANES);
+    return vec_load_masked(dy, _mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8((char)name)));
+#else
     return (vec)((taps_load(tap) == (mask){0} + name) & (mask)vec_load(dy));
+#endif
 }
 
 /* Few rows of windows and few taps: each cell's shares are added in registers, row by row and from the last tap to the first. What was just stored, read
@@ -172,65 +179,89 @@ struct window_row {
     bits name;
 };
 
-ALWAYS_INLINE void gather_vectors(const struct window_row *row, int rows, const int named, const long *ahead, const bits *column, const int taps, long low, long high,
-                                  long last, real *to)
+/* A row of few windows has a row of its own with zeros on both sides, so that all its cells are like those in the middle. */
+ALWAYS_INLINE int narrow(const struct cnn_pool *p) { return p->out[2] < NARROW; }
+enum { BESIDE = GATHERED + LANES }; /* where its windows begin */
+ALWAYS_INLINE long wide_room(const struct cnn_pool *p) { return BESIDE + round_up(p->out[2], LANES) + 3 * GATHERED + LANES; }
+
+/* Of every phase: the taps that meet it, and between which of its cells all of them meet windows. */
+struct gathering {
+    long phases, room, windows;
+    struct {
+        long cells, low, high, last, ahead[GATHERED];
+        bits column[GATHERED];
+        int taps;
+    } phase[GATHERED];
+};
+
+ALWAYS_INLINE int can_gather(const struct cnn_pool *p) { return p->window[2] <= GATHERED && p->stride[2] <= GATHERED; }
+
+ALWAYS_INLINE void plan_gathering(const struct cnn_pool *p, const struct steps *steps, struct gathering *g)
+{
+    g->phases = can_gather(p) ? steps->step : 0, g->room = steps->room, g->windows = steps->windows;
+    for (long f = 0; f < g->phases; f++) {
+        const long cells = g->phase[f].cells = steps->whole + (f < steps->rest);
+        long low = 0, high = cells;
+        int taps = 0;
+        struct shift t = steps->last;
+        for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t))
+            if (t.phase == f) {
+                g->phase[f].ahead[taps] = t.ahead, g->phase[f].column[taps++] = (bits)k;
+                low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
+            }
+        g->phase[f].taps = taps, g->phase[f].last = narrow(p) ? cells : high - LANES;
+        if (narrow(p))
+            low = 0, high = cells;
+        if (high - low < (narrow(p) ? 1 : LANES))
+            low = high = 0;
+        g->phase[f].low = low, g->phase[f].high = high;
+    }
+}
+
+/* `count` shares of each cell, rows of windows moved to where the cells are. */
+ALWAYS_INLINE void gather_vectors(const struct window_row *share, const int count, const int named, long low, long high, long last, real *to)
 {
     for (long q = low;; q = min_long(q + LANES, last)) {
         vec sum = {0};
-        for (int r = 0; r < rows; r++)
-            UNROLL for (int t = 0; t < taps; t++) {
-                const real *dy = row[r].dy + q - ahead[t];
-                sum = sum + (named ? share_of(dy, row[r].tap + q - ahead[t], row[r].name + column[t]) : vec_load(dy));
-            }
+        UNROLL for (int i = 0; i < count; i++)
+            sum = sum + (named ? share_of(share[i].dy + q, share[i].tap + q, share[i].name) : vec_load(share[i].dy + q));
         vec_store(to + q, sum);
         if (q + LANES >= high)
             return;
     }
 }
 
-/* A row of few windows has a row of its own with zeros on both sides, so that all its cells are like those in the middle. */
-ALWAYS_INLINE int narrow(const struct cnn_pool *p) { return p->out[2] < NARROW; }
-enum { BESIDE = GATHERED + LANES }; /* where its windows begin */
-ALWAYS_INLINE long wide_room(const struct cnn_pool *p) { return BESIDE + round_up(p->out[2], LANES) + 3 * GATHERED + LANES; }
-
-ALWAYS_INLINE void gather_rows(const struct cnn_pool *p, const struct steps *steps, const struct window_row *row, int rows, const int named, real *phases)
+ALWAYS_INLINE void gather_rows(const struct gathering *g, const struct window_row *row, int rows, const int named, real *phases)
 {
-    const int padded = narrow(p);
-    for (long phase = 0; phase < steps->step; phase++) {
-        real *to = phases + phase * steps->room;
-        const long cells = steps->whole + (phase < steps->rest);
-        long ahead[GATHERED], low = 0, high = cells; /* between them all taps meet windows */
-        bits column[GATHERED];
-        int taps = 0;
-        struct shift t = steps->last;
-        for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t))
-            if (t.phase == phase) {
-                ahead[taps] = t.ahead, column[taps++] = (bits)k;
-                low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
+    for (long f = 0; f < g->phases; f++) {
+        real *to = phases + f * g->room;
+        const long cells = g->phase[f].cells, low = g->phase[f].low, high = g->phase[f].high, last = g->phase[f].last, *ahead = g->phase[f].ahead;
+        const bits *column = g->phase[f].column;
+        const int taps = g->phase[f].taps, count = rows * taps;
+        struct window_row share[GATHERED * GATHERED];
+        for (int r = 0, i = 0; r < rows; r++)
+            for (int t = 0; t < taps; t++, i++) {
+                share[i].dy = row[r].dy - ahead[t];
+                if (named)
+                    share[i].tap = row[r].tap - ahead[t], share[i].name = row[r].name + column[t];
             }
-        if (padded)
-            low = 0, high = cells;
-        const long last = padded ? cells : high - LANES;
-        if (high - low < (padded ? 1 : LANES))
-            low = high = 0;
-        else
-            switch (taps) {
-            case 0: gather_vectors(row, rows, named, ahead, column, 0, low, high, last, to); break;
-            case 1: gather_vectors(row, rows, named, ahead, column, 1, low, high, last, to); break;
-            case 2: gather_vectors(row, rows, named, ahead, column, 2, low, high, last, to); break;
-            case 3: gather_vectors(row, rows, named, ahead, column, 3, low, high, last, to); break;
-            case 4: gather_vectors(row, rows, named, ahead, column, 4, low, high, last, to); break;
-            case 5: gather_vectors(row, rows, named, ahead, column, 5, low, high, last, to); break;
-            case 6: gather_vectors(row, rows, named, ahead, column, 6, low, high, last, to); break;
-            case 7: gather_vectors(row, rows, named, ahead, column, 7, low, high, last, to); break;
-            default: gather_vectors(row, rows, named, ahead, column, GATHERED, low, high, last, to);
+        if (low < high)
+            switch (count) {
+            case 0: gather_vectors(share, 0, named, low, high, last, to); break;
+            case 1: gather_vectors(share, 1, named, low, high, last, to); break;
+            case 2: gather_vectors(share, 2, named, low, high, last, to); break;
+            case 3: gather_vectors(share, 3, named, low, high, last, to); break;
+            case 4: gather_vectors(share, 4, named, low, high, last, to); break;
+            case 6: gather_vectors(share, 6, named, low, high, last, to); break;
+            case 9: gather_vectors(share, 9, named, low, high, last, to); break;
+            default: gather_vectors(share, count, named, low, high, last, to);
             }
         for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
             real sum = 0;
             for (int r = 0; r < rows; r++)
-                for (int i = 0; i < taps; i++) {
-                    const long w = q - ahead[i];
-                    if (w >= 0 && w < steps->windows && (!named || row[r].tap[w] == row[r].name + column[i]))
+                for (int t = 0; t < taps; t++) {
+                    const long w = q - ahead[t];
+                    if (w >= 0 && w < g->windows && (!named || row[r].tap[w] == row[r].name + column[t]))
                         sum += row[r].dy[w];
                 }
             to[q] = sum;
@@ -248,7 +279,8 @@ ALWAYS_INLINE void merge_phases(const struct cnn_pool *p, const real *phases, lo
         return;
     }
 #if CNN_HAS_TRANSPOSE
-    for (; step == 2 && 2 * (q + LANES) <= p->in[2]; q += LANES) {
+    for (const long pairs = p->in[2] / 2; step == 2 && pairs >= LANES && q < pairs; q += LANES) {
+        q = min_long(q, pairs - LANES);
         const vec a = vec_load(phases + q), b = vec_load(phases + room + q);
         vec_store(dx + 2 * q, __builtin_shufflevector(a, b, LOWER_INDICES));
         vec_store(dx + 2 * q + LANES, __builtin_shufflevector(a, b, UPPER_INDICES));

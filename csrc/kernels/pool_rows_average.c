@@ -251,6 +251,8 @@ static void average_return(void *context, long block, int worker)
     const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->in)), step = p->stride[2];
     const int far = apart(p) && step > 2;
     const struct steps steps = find_steps(p);
+    struct gathering gathering;
+    plan_gathering(p, &steps, &gathering);
     if (narrow(p))
         memset(shares, 0, GATHERED * room.shares);
     const real *last = NULL; /* the row before, where the same windows reach it */
@@ -275,7 +277,7 @@ static void average_return(void *context, long block, int worker)
             continue;
         }
         struct window_row rows[GATHERED];
-        const int gathers = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1) <= GATHERED && p->window[2] <= GATHERED;
+        const int gathers = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1) <= GATHERED && can_gather(p);
         int count = 0;
         if (!gathers)
             memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
@@ -294,7 +296,7 @@ static void average_return(void *context, long block, int worker)
                     add_shares(p, &steps, to, phases);
             }
         if (gathers)
-            gather_rows(p, &steps, rows, count, 0, phases);
+            gather_rows(&gathering, rows, count, 0, phases);
         merge_phases(p, phases, steps.room, dx);
     }
 }

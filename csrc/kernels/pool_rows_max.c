@@ -373,6 +373,8 @@ static void max_compare(void *context, long block, int worker)
     real *phases = (real *)(s->scratch + (size_t)worker * s->worker_bytes);
     struct wide_rows wide = start_wide(p, (char *)phases + phases_bytes(p));
     const struct steps steps = find_steps(p);
+    struct gathering gathering;
+    plan_gathering(p, &steps, &gathering);
     const int pairs = apart(p) && p->window[2] == 2 && step == 2 && p->before[2] == 0 && p->in[2] == 2 * p->out[2] && p->out[2] >= LANES;
     struct place at = place_of_row(p, p->in, first_row);
     for (long row = first_row; row < end; row++, next_row(p, p->in, &at)) {
@@ -382,7 +384,7 @@ static void max_compare(void *context, long block, int worker)
         real *dx = s->y + at.n * p->x[0] + at.c * p->x[1] + at.d * p->x[2] + at.h * p->x[3];
         struct window_row rows[GATHERED];
         const long reached = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1);
-        const int gathers = GATHERS && !pairs && reached <= GATHERED && p->window[2] <= GATHERED;
+        const int gathers = GATHERS && !pairs && reached <= GATHERED && can_gather(p);
         int count = 0;
         if (!pairs && !gathers)
             memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
@@ -405,7 +407,7 @@ static void max_compare(void *context, long block, int worker)
                     add_winners(p, &steps, from, won, name, phases);
             }
         if (gathers)
-            gather_rows(p, &steps, rows, count, 1, phases);
+            gather_rows(&gathering, rows, count, 1, phases);
         if (!pairs)
             merge_phases(p, phases, steps.room, dx);
     }
