@@ -38,19 +38,20 @@ class AccuracyReport:
         return "\n".join([head, *lines])
 
 
-def _problem(data, channels, size, rng):
+def _problem(data, channels, size, kernel, rng):
     x = rng.uniform(-1, 1, (1, channels, size, size)) if data == "uniform" else rng.normal(size=(1, channels, size, size))
     if data == "relu":
         x = np.maximum(x, 0)
-    weight = rng.normal(size=(max(16, channels), channels, 3, 3)) * np.sqrt(2 / (9 * channels))
+    weight = rng.normal(size=(max(16, channels), channels, kernel, kernel)) * np.sqrt(2 / (kernel**2 * channels))
     dy = rng.normal(size=(1, weight.shape[0], size, size))
     return [a.astype(np.float32) for a in (x, weight, dy)]
 
 
 def _results(arrays, algorithm):
     x, weight, dy = arrays
-    gradients = F.conv2d_backward(dy, x, weight, padding=1, algorithm=algorithm, needs=("x", "weight"))
-    return {"forward": F.conv2d(x, weight, padding=1, algorithm=algorithm), "x": gradients.x, "weight": gradients.weight}
+    options = {"padding": weight.shape[-1] // 2, "algorithm": algorithm}
+    gradients = F.conv2d_backward(dy, x, weight, **options, needs=("x", "weight"))
+    return {"forward": F.conv2d(x, weight, **options), "x": gradients.x, "weight": gradients.weight}
 
 
 def _errors(result, exact):
@@ -58,19 +59,21 @@ def _errors(result, exact):
     return np.sqrt(np.mean(np.square(error))), float(np.max(error)), np.sqrt(np.mean(np.square(exact)))
 
 
-def accuracy_report(*, channels=(16, 64), sizes=(6, 16, 32), rng=0):
-    """Measures the rounding error of every convolution algorithm and dtype on 3x3 kernels.
+def accuracy_report(*, channels=(16, 64), sizes=(6, 16, 32), kernel=3, rng=0):
+    """Measures the rounding error of every convolution algorithm and dtype on square kernels.
 
     Parameters
     ----------
     channels, sizes : tuple of int
         Channels (and filters, at least 16) and side lengths of the images.
+    kernel : 3 or 5
+        Side of the kernels; the padding is half of it.
     rng : int or numpy.random.Generator
 
     Returns
     -------
     AccuracyReport
-        Prints as a table. The data are normal, the positive part of normal, and uniform numbers, weights of variance 2 / (9 C). Winograd's
+        Prints as a table. The data are normal, the positive part of normal, and uniform numbers, weights of variance 2 / (kernel^2 C). Winograd's
         root mean square error stays below four times the direct one; sizes of which the remainder by 4 is 1 or 2 may be computed in
         tiles of 2x2, whose error is below the direct one's.
 
@@ -79,12 +82,14 @@ def accuracy_report(*, channels=(16, 64), sizes=(6, 16, 32), rng=0):
     float32 results are compared with the direct sum in float64; float64 results with the other algorithm in float64, which shows their
     common size only.
     """
+    if kernel not in (3, 5):
+        raise ValueError(f"accuracy_report: kernel is {kernel!r}, expected 3 or 5, which Winograd's algorithm has for all three results")
     rng = np.random.default_rng(rng)
     rows = []
     for c in channels:
         for size in sizes:
             for data in _DATA:
-                single = _problem(data, c, size, rng)
+                single = _problem(data, c, size, kernel, rng)
                 double = [a.astype(np.float64) for a in single]
                 exact = {a: _results(double, a) for a in ("direct", "winograd")}
                 direct = _results(single, "direct")

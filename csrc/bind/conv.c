@@ -28,7 +28,7 @@ static int read_options(const struct frame *f, PyObject *const *args, struct opt
 static int knows_winograd(const struct cnn_conv *p)
 {
     const long taps = p->window[2], step = p->stride[2];
-    if (!(step == 1 ? taps == 2 || taps == 3 : step == 2 && (taps == 3 || taps == 4)))
+    if (!(step == 1 ? taps == 2 || taps == 3 || taps == 5 : step == 2 && (taps == 3 || taps == 4)))
         return 0;
     if (!(p->window[1] == taps && p->stride[1] == step) && !(p->window[1] == 1 && p->stride[1] == 1))
         return 0;
@@ -90,7 +90,7 @@ static int find_geometry(const struct frame *f, const struct options *o, PyArray
         p->out[a] = (in + before + after - extent) / s + 1;
     }
     if (o->algorithm == CNN_WINOGRAD && !knows_winograd(p)) {
-        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3 or 2x2, or rows of "
+        refuse(f, PyExc_ValueError, "algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 2x2, 3x3 or 5x5, or rows of "
                                     "them, with a stride of 1, and of 3x3 or 4x4 with a stride of 2, a dilation of at most 8 (of 1 where padding is "
                                     "not zeros or the stride is 2), fewer groups than channels, and multiples of 16 channels and filters a group "
                                     "where they have several planes");

@@ -411,9 +411,9 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
         return FN(narrow_weight_scratch)(problem, workers);
     if (FN(pointwise)(problem))
         return FN(pointwise_weight_scratch)(problem, workers);
-    const int m = FN(winograd_weight_tile)(problem);
-    if (m)
-        return FN(winograd_weight_scratch)(problem, m, workers);
+    const int kind = FN(winograd_weight_kind)(problem);
+    if (kind)
+        return FN(winograd_weight_scratch)(problem, kind, workers);
     struct plan s;
     return make_plan(&s, problem, workers, cnn_no_scratch);
 }
@@ -437,9 +437,9 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
         FN(pointwise_weight)(p, array[0], array[1], array[2], array[3], run);
         return;
     }
-    const int m = FN(winograd_weight_tile)(p);
-    if (m) {
-        FN(winograd_weight)(p, m, array[0], array[1], array[2], array[3], run);
+    const int kind = FN(winograd_weight_kind)(p);
+    if (kind) {
+        FN(winograd_weight)(p, kind, array[0], array[1], array[2], array[3], run);
         return;
     }
     struct plan s;

@@ -17,9 +17,9 @@ ALWAYS_INLINE void weight_vector(const enum kind kind, const int flat, const rea
 {
     const struct scheme scheme = scheme_of(kind);
     const int n = scheme.points, taps = scheme.taps, high = flat ? 1 : taps, sums = scheme.sums, bands = flat ? 1 : sums;
-    vec half[MOST_POINTS][4];
+    vec half[MOST_POINTS][MOST_WINDOW];
     UNROLL for (int j = 0; j < taps; j++) {
-        vec d[4], u[MOST_POINTS];
+        vec d[MOST_WINDOW], u[MOST_POINTS];
         UNROLL for (int i = 0; i < high; i++)
             d[i] = vec_load(g + (i * taps + j) * step);
         if (flat)
@@ -77,6 +77,7 @@ ALWAYS_INLINE void output_vector(const enum kind kind, const int flat, const rea
     case F3_2: call(F3_2); break;                 \
     case F2_3_STRIDED: call(F2_3_STRIDED); break; \
     case F3_4_STRIDED: call(F3_4_STRIDED); break; \
+    case F2_5: call(F2_5); break;                 \
     case NO_WINOGRAD: break;                      \
     }
 

@@ -54,7 +54,7 @@ ALWAYS_INLINE void transform_vector(const enum kind kind, const int gradient, co
         UNROLL for (int i = 0; i < reach; i++)
             d[i] = vec_load((even ? from->first + i * from->row + j * from->column : from->pixel[i * reach + j]) + c);
         if (gradient)
-            gradient_points(scheme.outputs, d, v);
+            gradient_points(kind, d, v);
         else
             input_points(kind, d, v);
         UNROLL for (int i = 0; i < n; i++)
@@ -63,7 +63,7 @@ ALWAYS_INLINE void transform_vector(const enum kind kind, const int gradient, co
     UNROLL for (int i = 0; i < n; i++) {
         vec v[MOST_POINTS];
         if (gradient)
-            gradient_points(scheme.outputs, half[i], v);
+            gradient_points(kind, half[i], v);
         else
             input_points(kind, half[i], v);
         UNROLL for (int j = 0; j < n; j++)
@@ -80,7 +80,7 @@ ALWAYS_INLINE void transform_flat(const enum kind kind, const int gradient, cons
     UNROLL for (int j = 0; j < reach; j++)
         d[j] = vec_load((even ? from->first + j * from->column : from->pixel[j]) + c);
     if (gradient)
-        gradient_points(scheme.outputs, d, v);
+        gradient_points(kind, d, v);
     else
         input_points(kind, d, v);
     UNROLL for (int j = 0; j < scheme.points; j++)
@@ -99,9 +99,11 @@ ALWAYS_INLINE void transform_flat(const enum kind kind, const int gradient, cons
     }
 TRANSFORM(input_2_3, transform_vector, F2_3, 0) TRANSFORM(input_4_3, transform_vector, F4_3, 0) TRANSFORM(input_3_2, transform_vector, F3_2, 0)
 TRANSFORM(input_2_3_strided, transform_vector, F2_3_STRIDED, 0) TRANSFORM(input_3_4_strided, transform_vector, F3_4_STRIDED, 0)
+TRANSFORM(input_2_5, transform_vector, F2_5, 0) TRANSFORM(flat_input_2_5, transform_flat, F2_5, 0)
 TRANSFORM(gradient_2_3, transform_vector, F2_3, 1) TRANSFORM(gradient_4_3, transform_vector, F4_3, 1)
 TRANSFORM(flat_input_2_3, transform_flat, F2_3, 0) TRANSFORM(flat_input_4_3, transform_flat, F4_3, 0) TRANSFORM(flat_input_3_2, transform_flat, F3_2, 0)
 TRANSFORM(flat_input_2_3_strided, transform_flat, F2_3_STRIDED, 0) TRANSFORM(flat_input_3_4_strided, transform_flat, F3_4_STRIDED, 0)
+TRANSFORM(gradient_2_5, transform_vector, F2_5, 1) TRANSFORM(flat_gradient_2_5, transform_flat, F2_5, 1)
 TRANSFORM(flat_gradient_2_3, transform_flat, F2_3, 1) TRANSFORM(flat_gradient_4_3, transform_flat, F4_3, 1)
 
 /* One map of the planes that one tap of the first axis sees, as windows without gaps. */
@@ -204,10 +206,11 @@ static void transform_in_place(const struct tiles *t, const struct map *map, tra
 void FN(transform_tiles)(const struct tiles *t, const real *x, long first, long count, long tap, long channel, long channels, char *scratch, real *to,
                          long pitch, long point_pitch)
 {
-    static transform_function *const inputs[2][6] = {
-        {NULL, input_2_3, input_4_3, input_3_2, input_2_3_strided, input_3_4_strided},
-        {NULL, flat_input_2_3, flat_input_4_3, flat_input_3_2, flat_input_2_3_strided, flat_input_3_4_strided}};
-    static transform_function *const gradients[2][6] = {{NULL, gradient_2_3, gradient_4_3}, {NULL, flat_gradient_2_3, flat_gradient_4_3}};
+    static transform_function *const inputs[2][7] = {
+        {NULL, input_2_3, input_4_3, input_3_2, input_2_3_strided, input_3_4_strided, input_2_5},
+        {NULL, flat_input_2_3, flat_input_4_3, flat_input_3_2, flat_input_2_3_strided, flat_input_3_4_strided, flat_input_2_5}};
+    static transform_function *const gradients[2][7] = {{NULL, gradient_2_3, gradient_4_3, NULL, NULL, NULL, gradient_2_5},
+                                                        {NULL, flat_gradient_2_3, flat_gradient_4_3, NULL, NULL, NULL, flat_gradient_2_5}};
     transform_function *const transform = (t->reach == t->m ? gradients : inputs)[t->flat][t->kind];
     memset(scratch, 0, zero_bytes(t));
     const real *zeros = (const real *)scratch;

@@ -2,23 +2,24 @@
  *
  *     F(m, 3)   Y = A' [(G g G') . (B' d B)] A    a tile of m x m outputs from n x n inputs, n = m + 2, by n*n products
  *     F(3, m)   the same for a weight gradient: 3 x 3 taps from n x n inputs and m x m gradients
+ *     F(2, 5)   windows of 5 x 5, from as many inputs as F(4, 3); F(5, 2) for their gradient
  *     F(3, 2)   windows of 2 x 2, and of 4 x 4 with a stride of 2: two pairs of taps, of the even and of the odd cells, whose products are one longer sum
  *     F(2, 2)   windows of 3 x 3 with a stride of 2: of the even cells two taps, of the odd ones the middle tap, which joins the sums of one output
  *
  * Windows of one row take the algorithm along rows alone: tiles of 1 x m ("flat"), y = A' [(G g) . (B' d)].
  *
  * Three products: points {0, 1, inf}; four: {0, 1, -1, inf}; six: {0, 1, -1, 1/2, -2, inf}, whose error is about half that of {0, 1, -1, 2, -2, inf}.
- * B' belongs to the points, so F(m, 3) and F(3, m) share it. Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
+ * B' belongs to the points, so F(m, 3) and F(3, m) share it, and F(4, 3) and F(2, 5). Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
  * Complexity of Computations, 1980; A. Lavin, S. Gray, 2016; mathematics 2.17. A test derives the matrices from the points. */
 #ifndef CNN_WINOGRAD_TILES_H
 #define CNN_WINOGRAD_TILES_H
 
 #include "box.h"
 
-enum { MOST_POINTS = 8, MOST_SUMS = 6, MOST_PIXELS = MOST_POINTS * MOST_POINTS };
+enum { MOST_POINTS = 8, MOST_SUMS = 6, MOST_WINDOW = 5, MOST_PIXELS = MOST_POINTS * MOST_POINTS };
 
 /* Which algorithm: F(outputs, taps), and with a stride of 2 where the name says so. */
-enum kind { NO_WINOGRAD, F2_3, F4_3, F3_2, F2_3_STRIDED, F3_4_STRIDED };
+enum kind { NO_WINOGRAD, F2_3, F4_3, F3_2, F2_3_STRIDED, F3_4_STRIDED, F2_5 };
 
 /* Along an axis: `outputs` from `cells` of the input through windows of `taps`, by products at `points` points, which add up to `sums` sums. */
 struct scheme { int outputs, taps, cells, points, sums; };
@@ -26,6 +27,7 @@ ALWAYS_INLINE struct scheme scheme_of(const enum kind kind)
 {
     switch (kind) {
     case F4_3: return (struct scheme){4, 3, 6, 6, 6};
+    case F2_5: return (struct scheme){2, 5, 6, 6, 6};
     case F3_2: return (struct scheme){3, 2, 4, 4, 4};
     case F2_3_STRIDED: return (struct scheme){2, 3, 5, 5, 3};
     case F3_4_STRIDED: return (struct scheme){3, 4, 8, 8, 4};
@@ -85,6 +87,16 @@ ALWAYS_INLINE void weight_points(const enum kind kind, const vec *g, vec *u)
         u[0] = g[0], u[1] = s + h, u[2] = s - h, u[3] = g[2];
         return;
     }
+    if (kind == F2_5) {
+        const vec even = (g[0] + g[2] + g[4]) * REAL(0.33333333333333333333), odd = (g[1] + g[3]) * REAL(0.33333333333333333333);
+        u[0] = g[0];
+        u[1] = even + odd;
+        u[2] = odd - even;
+        u[3] = REAL(-0.06666666666666666667) * ((REAL(16.0) * g[0] + REAL(8.0) * g[1]) + (REAL(4.0) * g[2] + REAL(2.0) * g[3]) + g[4]);
+        u[4] = REAL(0.06666666666666666667) * ((g[0] - REAL(2.0) * g[1]) + (REAL(4.0) * g[2] - REAL(8.0) * g[3]) + REAL(16.0) * g[4]);
+        u[5] = g[4];
+        return;
+    }
     const vec s = (g[0] + g[2]) * REAL(0.33333333333333333333), h = g[1] * REAL(0.33333333333333333333);
     u[0] = g[0];
     u[1] = s + h;
@@ -111,15 +123,27 @@ ALWAYS_INLINE void output_points(const enum kind kind, const vec *s, vec *y)
         return;
     }
     y[0] = s[0] + a + (s[3] + s[4]);
+    if (kind == F2_5) {
+        y[1] = b + (REAL(0.5) * s[3] - REAL(2.0) * s[4]) + s[5];
+        return;
+    }
     y[1] = b + (REAL(0.5) * s[3] - REAL(2.0) * s[4]);
     y[2] = a + (REAL(0.25) * s[3] + REAL(4.0) * s[4]);
     y[3] = b + (REAL(0.125) * s[3] - REAL(8.0) * s[4]) + s[5];
 }
 
-/* G g of F(3, m): g of m gradients */
-ALWAYS_INLINE void gradient_points(const int m, const vec *g, vec *u)
+/* G g of F(3, m), and of F(5, 2): g of m gradients of what `kind` computes */
+ALWAYS_INLINE void gradient_points(const enum kind kind, const vec *g, vec *u)
 {
-    if (m == 2) {
+    if (kind == F2_5) {
+        const vec a = REAL(0.33333333333333333333) * g[0], b = REAL(0.33333333333333333333) * g[1];
+        u[0] = g[0], u[1] = a + b, u[2] = b - a;
+        u[3] = REAL(-0.53333333333333333333) * (REAL(2.0) * g[0] + g[1]);
+        u[4] = REAL(0.06666666666666666667) * (g[0] - REAL(2.0) * g[1]);
+        u[5] = g[1];
+        return;
+    }
+    if (kind == F2_3) {
         u[0] = g[0], u[1] = REAL(0.5) * (g[0] + g[1]), u[2] = REAL(0.5) * (g[0] - g[1]), u[3] = g[1];
         return;
     }
@@ -132,17 +156,23 @@ ALWAYS_INLINE void gradient_points(const int m, const vec *g, vec *u)
     u[5] = g[3];
 }
 
-/* A' s of F(3, m): three taps */
-ALWAYS_INLINE void tap_points(const int m, const vec *s, vec *y)
+/* A' s of F(3, m), and of F(5, 2): the taps */
+ALWAYS_INLINE void tap_points(const enum kind kind, const vec *s, vec *y)
 {
     const vec a = s[1] + s[2], b = s[1] - s[2];
-    if (m == 2) {
+    if (kind == F2_3) {
         y[0] = s[0] + a, y[1] = b, y[2] = a + s[3];
         return;
     }
     y[0] = s[0] + a + (s[3] + s[4]);
     y[1] = b + (REAL(0.5) * s[3] - REAL(2.0) * s[4]);
-    y[2] = a + (REAL(0.25) * s[3] + REAL(4.0) * s[4]) + s[5];
+    y[2] = a + (REAL(0.25) * s[3] + REAL(4.0) * s[4]);
+    if (kind == F4_3) {
+        y[2] = y[2] + s[5];
+        return;
+    }
+    y[3] = b + (REAL(0.125) * s[3] - REAL(8.0) * s[4]);
+    y[4] = a + (REAL(0.0625) * s[3] + REAL(16.0) * s[4]) + s[5];
 }
 
 /* Rows, or columns, that one phase of dilated windows sees: every spread-th from `from` on, as an axis of its own without gaps. */

@@ -1,4 +1,4 @@
-/* winograd_weight.c: the gradient of 3 x 3 weights by Winograd's F(3 x 3, 4 x 4) and F(3 x 3, 2 x 2).
+/* winograd_weight.c: the gradient of 3 x 3 weights by Winograd's F(3 x 3, 4 x 4) and F(3 x 3, 2 x 2), and of 5 x 5 weights by F(5 x 5, 2 x 2).
  *
  *     V[point][tile][c] = B' d B of the input, D[point][tile][k] = G g G' of the gradient of the result
  *     M[point][c][k]    = sum over tiles of V[point][tile][c] * D[point][tile][k]
@@ -25,7 +25,8 @@ struct plan {
     struct cnn_conv one;          /* the convolution of a group by a plane of the window */
     const real *x, *dy;
     real *dw;
-    int m, flat, points;
+    enum kind kind;               /* of the convolution */
+    int flat, points;
     long taps;                    /* of a plane */
     long jobs;                    /* groups and planes */
     long count, part;             /* tiles in all, and of a part */
@@ -89,7 +90,7 @@ static struct cnn_conv one_plane(const struct cnn_conv *p, long d)
 static struct tiles tiles_of_input(const struct plan *s, const struct cnn_conv *one)
 {
     const struct windows in = FN(conv_windows)(one);
-    return FN(cut_tiles)(&in, s->flat, s->m == 2 ? F2_3 : F4_3);
+    return FN(cut_tiles)(&in, s->flat, s->kind);
 }
 
 static struct tiles tiles_of_gradient(const struct plan *s)
@@ -100,14 +101,16 @@ static struct tiles tiles_of_gradient(const struct plan *s)
         out.in[a] = out.out[a] = p->out[a], out.taps[a] = out.step[a] = 1, out.spread[a] = a ? p->dilation[a] : 1;
     for (int i = 0; i < 5; i++)
         out.stride[i] = p->y[i];
-    return FN(cut_tiles)(&out, s->flat, s->m == 2 ? F2_3 : F4_3);
+    return FN(cut_tiles)(&out, s->flat, s->kind);
 }
 
-static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int workers, char *scratch)
+static size_t make_plan(struct plan *s, const struct cnn_conv *p, enum kind kind, int workers, char *scratch)
 {
     const double l2 = (double)cnn_machine()->l2 / sizeof(real);
     const int flat = p->window[1] == 1;
-    *s = (struct plan){.p = p, .one = one_plane(p, 0), .m = m, .flat = flat, .points = flat ? m + 2 : (m + 2) * (m + 2), .taps = flat ? 3 : 9,
+    const struct scheme scheme = scheme_of(kind);
+    const int n = scheme.points, taps = scheme.taps;
+    *s = (struct plan){.p = p, .one = one_plane(p, 0), .kind = kind, .flat = flat, .points = flat ? n : n * n, .taps = flat ? taps : taps * taps,
                        .jobs = p->groups * p->window[0]};
     const struct tiles in = tiles_of_input(s, &s->one), out = tiles_of_gradient(s);
     s->count = in.count;
@@ -135,24 +138,24 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int m, int wor
     return (size_t)(s->worker - scratch) + (size_t)workers * s->worker_bytes;
 }
 
-/* A' M A of one channel and vector of filters, to its nine taps, or added to them. */
-ALWAYS_INLINE void tap_vector(const int m, const real *from, long point_pitch, real *to, long tap_pitch, int add)
+/* A' M A of one channel and vector of filters, to its taps, or added to them. */
+ALWAYS_INLINE void tap_vector(const enum kind kind, const real *from, long point_pitch, real *to, long tap_pitch, int add)
 {
-    const int n = m + 2;
-    vec half[3][MOST_POINTS];
+    const int n = scheme_of(kind).points, taps = scheme_of(kind).taps;
+    vec half[MOST_WINDOW][MOST_POINTS];
     UNROLL for (int j = 0; j < n; j++) {
-        vec d[MOST_POINTS], v[3];
+        vec d[MOST_POINTS], v[MOST_WINDOW];
         UNROLL for (int i = 0; i < n; i++)
             d[i] = vec_load(from + (i * n + j) * point_pitch);
-        tap_points(m, d, v);
-        UNROLL for (int i = 0; i < 3; i++)
+        tap_points(kind, d, v);
+        UNROLL for (int i = 0; i < taps; i++)
             half[i][j] = v[i];
     }
-    UNROLL for (int i = 0; i < 3; i++) {
-        vec v[3];
-        tap_points(m, half[i], v);
-        UNROLL for (int j = 0; j < 3; j++) {
-            real *tap = to + (i * 3 + j) * tap_pitch;
+    UNROLL for (int i = 0; i < taps; i++) {
+        vec v[MOST_WINDOW];
+        tap_points(kind, half[i], v);
+        UNROLL for (int j = 0; j < taps; j++) {
+            real *tap = to + (i * taps + j) * tap_pitch;
             if (add)
                 v[j] = vec_load(tap) + v[j];
             vec_store(tap, v[j]);
@@ -160,14 +163,14 @@ ALWAYS_INLINE void tap_vector(const int m, const real *from, long point_pitch, r
     }
 }
 
-/* A' M of a flat tile, to its three taps. */
-ALWAYS_INLINE void flat_tap_vector(const int m, const real *from, long point_pitch, real *to, long tap_pitch, int add)
+/* A' M of a flat tile, to its taps. */
+ALWAYS_INLINE void flat_tap_vector(const enum kind kind, const real *from, long point_pitch, real *to, long tap_pitch, int add)
 {
-    vec d[MOST_POINTS], v[3];
-    UNROLL for (int i = 0; i < m + 2; i++)
+    vec d[MOST_POINTS], v[MOST_WINDOW];
+    UNROLL for (int i = 0; i < scheme_of(kind).points; i++)
         d[i] = vec_load(from + i * point_pitch);
-    tap_points(m, d, v);
-    UNROLL for (int j = 0; j < 3; j++) {
+    tap_points(kind, d, v);
+    UNROLL for (int j = 0; j < scheme_of(kind).taps; j++) {
         if (add)
             v[j] = vec_load(to + j * tap_pitch) + v[j];
         vec_store(to + j * tap_pitch, v[j]);
@@ -178,14 +181,12 @@ ALWAYS_INLINE void flat_tap_vector(const int m, const real *from, long point_pit
 static void inverse(const struct plan *s, const real *m, long reals, real *sums, long tap_pitch, int add)
 {
     for (long i = 0; i < reals; i += LANES)
-        if (s->flat && s->m == 2)
-            flat_tap_vector(2, m + i, s->m_pitch, sums + i, tap_pitch, add);
-        else if (s->flat)
-            flat_tap_vector(4, m + i, s->m_pitch, sums + i, tap_pitch, add);
-        else if (s->m == 2)
-            tap_vector(2, m + i, s->m_pitch, sums + i, tap_pitch, add);
+        if (s->kind == F2_3)
+            s->flat ? flat_tap_vector(F2_3, m + i, s->m_pitch, sums + i, tap_pitch, add) : tap_vector(F2_3, m + i, s->m_pitch, sums + i, tap_pitch, add);
+        else if (s->kind == F4_3)
+            s->flat ? flat_tap_vector(F4_3, m + i, s->m_pitch, sums + i, tap_pitch, add) : tap_vector(F4_3, m + i, s->m_pitch, sums + i, tap_pitch, add);
         else
-            tap_vector(4, m + i, s->m_pitch, sums + i, tap_pitch, add);
+            s->flat ? flat_tap_vector(F2_5, m + i, s->m_pitch, sums + i, tap_pitch, add) : tap_vector(F2_5, m + i, s->m_pitch, sums + i, tap_pitch, add);
 }
 
 /* One job's share of dw. */
@@ -349,20 +350,20 @@ static const real *turn(struct turned *t, const real *from, char *to, struct cnn
     return t->to;
 }
 
-size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int m, int workers)
+size_t FN(winograd_weight_scratch)(const struct cnn_conv *p, int kind, int workers)
 {
     struct plan s;
     struct turned image[2];
     const struct cnn_conv q = turn_small(p, image);
-    return turned_bytes(image) + make_plan(&s, &q, m, workers, cnn_no_scratch);
+    return turned_bytes(image) + make_plan(&s, &q, kind, workers, cnn_no_scratch);
 }
 
-void FN(winograd_weight)(const struct cnn_conv *p, int m, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
+void FN(winograd_weight)(const struct cnn_conv *p, int kind, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
 {
     struct plan s;
     struct turned image[2];
     const struct cnn_conv q = turn_small(p, image);
-    make_plan(&s, &q, m, run->workers, run->scratch + turned_bytes(image));
+    make_plan(&s, &q, kind, run->workers, run->scratch + turned_bytes(image));
     s.x = turn(&image[0], x, run->scratch, run), s.dw = dw;
     s.dy = turn(&image[1], dy, run->scratch + aligned((size_t)image[0].reals * sizeof(real)), run);
     const double work = (double)(s.points * s.count * s.one.c) * (double)(s.jobs * s.panels * TILE_WIDTH) / 25;

@@ -515,6 +515,7 @@ CONVOLUTIONS = {
     "gaps": lambda: nn.Conv2d(40, 70, 3, padding=2, dilation=2, rng=0),
     "wide groups": lambda: nn.Conv2d(40, 60, 3, padding=1, groups=2, rng=0),
     "one row": lambda: nn.Conv2d(40, 70, (1, 3), padding=(0, 1), rng=0),
+    "windows of five": lambda: nn.Conv2d(40, 70, 5, padding=2, rng=0),
 }
 
 

@@ -9,14 +9,14 @@ from cnnpy.tools import accuracy_report
 from tests.reference import winograd
 
 
-@pytest.mark.parametrize("m", [2, 4])
+@pytest.mark.parametrize("points, m, window", [(2, 2, 3), (4, 4, 3), (4, 2, 5)])
 @pytest.mark.parametrize("for_weights", [False, True])
-def test_matrices_follow_from_the_points(m, for_weights, rng):
+def test_matrices_follow_from_the_points(points, m, window, for_weights, rng):
     """In exact fractions: the products give the correlation, for a convolution and for the gradient of its weights."""
-    outputs, taps = (3, m) if for_weights else (m, 3)
-    d, g = [int(v) for v in rng.integers(-9, 10, m + 2)], [int(v) for v in rng.integers(-9, 10, taps)]
+    outputs, taps = (window, m) if for_weights else (m, window)
+    d, g = [int(v) for v in rng.integers(-9, 10, m + window - 1)], [int(v) for v in rng.integers(-9, 10, taps)]
     wanted = [sum(d[i + j] * g[j] for j in range(taps)) for i in range(outputs)]
-    assert winograd.correlate(winograd.POINTS[m], outputs, taps, d, g) == wanted
+    assert winograd.correlate(winograd.POINTS[points], outputs, taps, d, g) == wanted
 
 
 @pytest.mark.parametrize("taps", [3, 4])
@@ -129,6 +129,53 @@ def test_strides_and_windows_of_two_agree_with_the_direct_sum(case, layout, isa,
         compare(
             F.conv2d, F.conv2d_backward, x, w, b, layout, rng, padding=padding, dilation=(1, 2) if kernel[0] == 1 else (3, 2), groups=groups
         )
+
+
+FIVES = [  # n, c, k, size, kernel, padding, dilation, groups: weights by the direct sum, and by the algorithm; ragged, both schedules, rows alone
+    (1, 16, 16, (7, 6), 5, 2, 1, 1),
+    (2, 17, 19, (9, 13), 5, 2, 1, 1),
+    (3, 20, 70, (7, 6), 5, 0, 1, 1),
+    (2, 17, 19, (41, 33), 5, (2, 1), 1, 1),
+    (2, 40, 64, (50, 45), 5, 2, 1, 2),
+    (1, 300, 140, (16, 20), 5, 2, 1, 1),
+    (1, 300, 70, (40, 40), 5, 3, 1, 1),
+    (2, 20, 24, (45, 50), 5, 4, 2, 1),
+    (1, 48, 40, (7, 50), (1, 5), (0, 2), 1, 1),
+]
+
+
+@pytest.mark.parametrize("layout", ["C order", "channels last"])
+@pytest.mark.parametrize("case", FIVES, ids=str)
+def test_windows_of_five_agree_with_the_direct_sum(case, layout, isa, rng):
+    n, c, k, size, kernel, padding, dilation, groups = case
+    kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+    x, w, b = rng.normal(size=(n, c, *size)), rng.normal(size=(k, c // groups, *kernel)), rng.normal(size=k)
+    for mode in ("zeros", "reflect") if dilation == 1 else ("zeros",):
+        compare(F.conv2d, F.conv2d_backward, x, w, b, layout, rng, padding=padding, padding_mode=mode, dilation=dilation, groups=groups)
+
+
+@pytest.mark.parametrize("data", ["normal", "positive", "uniform"])
+@pytest.mark.parametrize("case", [(1, 16, 40, 40), (2, 64, 32, 28), (8, 32, 64, 27), (1, 64, 64, 14)], ids=str)
+def test_the_error_of_windows_of_five(case, data, rng):
+    """At most four times the direct sum's, root mean square, in all three results; the last case's weights are a direct sum themselves."""
+    n, c, k, size = case
+    draw = {
+        "normal": rng.normal,
+        "positive": lambda size: np.maximum(rng.normal(size=size), 0),
+        "uniform": lambda size: rng.uniform(size=size),
+    }
+    x, w, dy = draw[data](size=(n, c, size, size)), rng.normal(size=(k, c, 5, 5)), draw[data](size=(n, k, size, size))
+    x, w, dy = (a.astype(np.float32) for a in (x, w, dy))
+
+    def results(algorithm, dtype):
+        a, b, d = (v.astype(dtype) for v in (x, w, dy))
+        options = {"padding": 2, "algorithm": algorithm}
+        return [F.conv2d(a, b, **options), *F.conv2d_backward(d, a, b, **options)[:2]]
+
+    exact, direct, fast = results("direct", np.float64), results("direct", np.float32), results("winograd", np.float32)
+    for right, slow, quick in zip(exact, direct, fast, strict=True):
+        assert np.sqrt(np.mean((quick - right) ** 2)) < 4 * np.sqrt(np.mean((slow - right) ** 2))
+    np.testing.assert_equal(np.array_equal(direct[2], fast[2]), n * size * size < 1536)
 
 
 @pytest.mark.parametrize("layout", ["C order", "channels last"])
@@ -281,6 +328,13 @@ def test_error_in_units_of_the_direct_sum(isa):
     assert "rms/direct" in repr(report)
 
 
+def test_the_report_of_windows_of_five():
+    report = accuracy_report(kernel=5, channels=(16,), sizes=(10, 40))
+    assert report.worst("direct") == 1 < report.worst("winograd") <= 4
+    with pytest.raises(ValueError, match="accuracy_report: kernel is 4, expected 3 or 5"):
+        accuracy_report(kernel=4)
+
+
 def test_memory_order_and_threads_do_not_change_bits(isa, rng):
     x, w = rng.normal(size=(2, 32, 62, 90)).astype(np.float32), rng.normal(size=(40, 32, 3, 3)).astype(np.float32)
     dy = rng.normal(size=(2, 40, 62, 90)).astype(np.float32)
@@ -350,10 +404,11 @@ def test_when_it_is_taken(rng):
 def test_a_kernel_that_it_does_not_know():
     x, known = (
         np.zeros((1, 16, 8, 8), np.float32),
-        "conv2d: algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 3x3",
+        "conv2d: algorithm is 'winograd', expected 'auto' or 'direct' because that one computes kernels of 2x2",
     )
     for w, options in (
-        (np.zeros((16, 16, 5, 5)), {}),
+        (np.zeros((16, 16, 6, 6)), {}),
+        (np.zeros((16, 16, 5, 5)), {"stride": 2}),
         (np.zeros((16, 16, 3, 3)), {"stride": 3}),
         (np.zeros((16, 16, 3, 3)), {"stride": (1, 2)}),
         (np.zeros((16, 16, 3, 2)), {}),

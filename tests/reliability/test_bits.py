@@ -38,6 +38,8 @@ LARGE = {
     "strided, long series of parts": ((60, 48, 48, 48), (33, 48, 3, 3), {"stride": 2, "padding": 1}),
     "pointwise, series": ((40, 27, 30, 30), (40, 27, 1, 1), {}),
     "winograd, long series": ((20, 16, 60, 60), (17, 16, 3, 3), {"padding": 1, "algorithm": "winograd"}),
+    "winograd, 5 x 5": ((3, 40, 30, 31), (36, 40, 5, 5), {"padding": 2, "algorithm": "winograd"}),
+    "winograd, 5 x 5, weights in slices": ((1, 300, 14, 14), (100, 300, 5, 5), {"padding": 2, "algorithm": "winograd"}),
     "depthwise": ((4, 70, 40, 40), (70, 1, 3, 3), {"padding": 1, "groups": 70}),
     "one box, one panel": ((32, 64, 7, 7), (32, 64, 3, 3), {"stride": 2, "padding": 1}),
     "three boxes, one panel": ((6, 48, 14, 14), (32, 48, 3, 3), {"padding": 1, "algorithm": "direct"}),
