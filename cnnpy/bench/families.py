@@ -15,6 +15,7 @@ ROWS = [
     ("conv2d 64->128 @56, k3 stride 2", "conv2d", (8, 64, 56, 56), (128, 64, 3, 3), {"padding": 1, "stride": 2}),
     ("conv2d 128->128 @28, k3 groups 4", "conv2d", (8, 128, 28, 28), (128, 32, 3, 3), {"padding": 1, "groups": 4}),
     ("conv2d 64->64 @56, k3 reflect", "conv2d", (8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1, "padding_mode": "reflect"}),
+    ("conv2d 64->192 @27, k5", "conv2d", (8, 64, 27, 27), (192, 64, 5, 5), {"padding": 2}),
     ("conv_transpose1d 64->64, 2048, k4 stride 2", "conv_transpose1d", (16, 64, 2048), (64, 64, 4), {"stride": 2, "padding": 1}),
     ("conv_transpose2d 128->64 @28, k4 stride 2", "conv_transpose2d", (8, 128, 28, 28), (128, 64, 4, 4), {"stride": 2, "padding": 1}),
     ("conv_transpose3d 64->64, 4x14x14, k2 stride 2", "conv_transpose3d", (4, 64, 4, 14, 14), (64, 64, 2, 2, 2), {"stride": 2}),
