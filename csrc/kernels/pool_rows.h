@@ -218,13 +218,31 @@ ALWAYS_INLINE void plan_gathering(const struct cnn_pool *p, const struct steps *
     }
 }
 
-/* `count` shares of each cell, rows of windows moved to where the cells are. */
+ALWAYS_INLINE vec share_at(const struct window_row *share, const int named, long q)
+{
+    return named ? share_of(share->dy + q, share->tap + q, share->name) : vec_load(share->dy + q);
+}
+
+/* `count` shares of each cell, rows of windows moved to where the cells are; a constant at every call. */
 ALWAYS_INLINE void gather_vectors(const struct window_row *share, const int count, const int named, long low, long high, long last, real *to)
 {
     for (long q = low;; q = min_long(q + LANES, last)) {
         vec sum = {0};
         UNROLL for (int i = 0; i < count; i++)
-            sum = sum + (named ? share_of(share[i].dy + q, share[i].tap + q, share[i].name) : vec_load(share[i].dy + q));
+            sum = sum + share_at(share + i, named, q);
+        vec_store(to + q, sum);
+        if (q + LANES >= high)
+            return;
+    }
+}
+
+/* The same for any number of them. */
+ALWAYS_INLINE void gather_many(const struct window_row *share, int count, const int named, long low, long high, long last, real *to)
+{
+    for (long q = low;; q = min_long(q + LANES, last)) {
+        vec sum = {0};
+        for (int i = 0; i < count; i++)
+            sum = sum + share_at(share + i, named, q);
         vec_store(to + q, sum);
         if (q + LANES >= high)
             return;
@@ -254,7 +272,7 @@ ALWAYS_INLINE void gather_rows(const struct gathering *g, const struct window_ro
             case 4: gather_vectors(share, 4, named, low, high, last, to); break;
             case 6: gather_vectors(share, 6, named, low, high, last, to); break;
             case 9: gather_vectors(share, 9, named, low, high, last, to); break;
-            default: gather_vectors(share, count, named, low, high, last, to);
+            default: gather_many(share, count, named, low, high, last, to);
             }
         for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
             real sum = 0;
