@@ -29,11 +29,11 @@ flip : bool
     Rotate the kernel by 180 degrees.
 algorithm : {{'auto', 'direct', 'winograd'}}
     How to compute. 'direct' sums one fused multiply-add a term. 'winograd' takes 1.5 to 4 times fewer multiplications, with a rounding error
-    of at most 4 times the direct one (root mean square); it computes kernels of 2x2, 3x3 and 5x5 (or rows of 2, 3 and 5) along the last axes with
-    a stride of 1 and a dilation of at most 8 (of 1 where padding is not zeros), and of 3x3 and 4x4 (or rows of 3 and 4) with a stride of 2, with
-    fewer groups than channels, and with multiples of 16 channels and filters a group where they have several planes. The input gradient of
-    3x3 with a stride of 2, and weight gradients of all but 3x3, 3, 5 and (of 1,536 outputs or more) 5x5 with a stride of 1, are direct sums then. 'auto' takes it for float32
-    where it is faster, which follows from the shapes alone;
+    of at most 4 times the direct one (root mean square); it computes kernels of 2x2, 3x3 and 5x5 (or rows of 2, 3 and 5) along the last
+    axes with a stride of 1 and a dilation of at most 8 (of 1 where padding is not zeros), and of 3x3 and 4x4 (or rows of 3 and 4) with a
+    stride of 2, with fewer groups than channels, and with multiples of 16 channels and filters a group where they have several planes. The
+    input gradient of 3x3 with a stride of 2, and weight gradients of all but 3x3, 3, 5 and (of 1,536 outputs or more) 5x5 with a stride of 1,
+    are direct sums then. 'auto' takes it for float32 where it is faster, which follows from the shapes alone;
     :func:`cnnpy.set_precision` keeps it direct.
 out : ndarray, optional
     Takes the result; exact shape and dtype, any strides, may overlap an input. Ctrl-C leaves it half written.

@@ -110,6 +110,7 @@ static size_t make_plan(struct plan *s, const struct product *problem, int worke
 
     const double room = (double)cnn_machine()->l2 / 2 / sizeof(real);
     s->boxes = FN(cut_boxes)(w, cells_of_box(w, s->taps, chunk, room, workers), chunk, room);
+    /* One box, or a few that the workers cannot share evenly, are cut once more; panels of a single box are shared below. */
     const long all = w->images * w->out[0] * w->out[1] * w->out[2], even = cnn_even_blocks(s->boxes.total * p->groups, workers);
     if (even > s->boxes.total * p->groups && (s->boxes.total > 1 || s->panels < workers) && all > even && (double)(all * s->terms) * (double)p->filters > WORTH_CUTTING)
         s->boxes = FN(cut_boxes)(w, divide_up(all, divide_up(even, p->groups)), chunk, room);

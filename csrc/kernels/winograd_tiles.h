@@ -9,8 +9,8 @@
  * Windows of one row take the algorithm along rows alone: tiles of 1 x m ("flat"), y = A' [(G g) . (B' d)].
  *
  * Three products: points {0, 1, inf}; four: {0, 1, -1, inf}; six: {0, 1, -1, 1/2, -2, inf}, whose error is about half that of {0, 1, -1, 2, -2, inf}.
- * B' belongs to the points, so F(m, 3) and F(3, m) share it, and F(4, 3) and F(2, 5). Lanes are channels (or filters): no shuffles. Sources: S. Winograd, Arithmetic
- * Complexity of Computations, 1980; A. Lavin, S. Gray, 2016; mathematics 2.17. A test derives the matrices from the points. */
+ * B' belongs to the points, so F(m, 3) and F(3, m) share it, and F(4, 3) and F(2, 5). Lanes are channels (or filters): no shuffles.
+ * Sources: S. Winograd, Arithmetic Complexity of Computations, 1980; A. Lavin, S. Gray, 2016; mathematics 2.17. A test derives the matrices from the points. */
 #ifndef CNN_WINOGRAD_TILES_H
 #define CNN_WINOGRAD_TILES_H
 
