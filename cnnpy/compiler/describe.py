@@ -8,7 +8,18 @@ ALGORITHMS = ("auto", "direct", "winograd")
 
 
 def flops(line):
-    """Floating-point operations of a line: two a multiply-add of the direct form, one a cell elsewhere."""
+    """Floating-point operations of a line, and of the update that runs together with it: two a multiply-add of the direct form, one a cell elsewhere."""
+    return sum(map(_flops, _together(line)))
+
+
+def _together(line):
+    """What runs at the place of a line: itself, also an update with its gradient, which then has nothing left to do at its own."""
+    if line.update is not None:
+        return [line, line.update]
+    return [] if line.gradient is not None else [line]
+
+
+def _flops(line):
     kind, name = line.entry.problem, line.entry.name
     if kind == "cnn_conv":
         n, c, k, groups = (line.number(f) for f in ("n", "c", "k", "groups"))
@@ -73,14 +84,18 @@ def _extras(line):
         parts.append(ALGORITHMS[line.number("algorithm")])
     if line.entry.problem in ("cnn_conv", "cnn_norm") and line.number("activation"):
         parts.append("+ ReLU")
+    if line.update is not None:
+        parts.append(f"+ {line.update.entry.name}")
+    if line.gradient is not None:
+        parts.append("with its gradient")
     if line.entry.name == "binary":
         parts.append(("add", "subtract", "multiply", "divide", "maximum", "sqrt", "add + ReLU")[line.number("operator")])
     return " ".join(parts)
 
 
 def bytes_moved(line, sizes):
-    """Bytes of all arrays of a line, each once: the least that it must move."""
-    return sum(sizes.get(b, 0) for b in dict.fromkeys((*line.reads, *line.writes)))
+    """Bytes of all arrays of a line, and of the update that runs together with it, each once: the least that it must move."""
+    return sum(sizes.get(b, 0) for b in dict.fromkeys(b for one in _together(line) for b in (*one.reads, *one.writes)))
 
 
 def describe(line, names):

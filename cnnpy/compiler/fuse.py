@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cnnpy.compiler.weights import fold_norms
 
-__all__ = ["fuse"]
+__all__ = ["fuse", "pair_updates"]
 
 RELU = 1  # enum cnn_activation
 ADD, ADD_RELU = 0, 6  # enum cnn_operator
@@ -214,6 +214,38 @@ def fuse_sum(g):
         g.lines[i], g.lines[at] = conv, None
         g.moved(conv, i)
     g.compact()
+
+
+def pair_updates(lines, tail):
+    """Finds weight gradients that nobody but an update in the `tail` reads and that can run together with it, one pass over the weights instead of
+    two; such a line knows its ``update`` then. Returns (the other lines, these): they can wait for the tail."""
+    made: dict = {}
+    for i, line in enumerate(lines):
+        for buffer in line.writes:
+            made.setdefault(buffer, []).append(i)
+    read = {b for line in lines for b in line.reads}
+    overwritten = {line.onto[0] for line in lines if line.onto is not None}
+    waiting = []
+    for update in tail:
+        place = update.arrays[0]
+        at = made.get(place[0], ())
+        if not update.entry.name.endswith("_update") or update.entry.problem != "cnn_update" or len(at) != 1:
+            continue
+        line = lines[at[0]]
+        if (
+            line.entry.name == "conv_backward_weight"
+            and line.array("dw") == place
+            and line.dtype == update.dtype
+            and update.number("size") == line.number("c") * line.number("k")
+            and line.traits()[3]
+            and not read.intersection(line.writes)
+            and not overwritten.intersection(line.reads)
+            and all(j < at[0] for b in line.reads for j in made.get(b, ()))
+            and sum(other.arrays[0][0] == place[0] for other in tail) == 1
+        ):
+            line.update, update.gradient = update, line
+            waiting.append(at[0])
+    return [line for i, line in enumerate(lines) if i not in waiting], [lines[i] for i in sorted(waiting)]
 
 
 def fuse(lines, temporary, kept, dense, sizes):

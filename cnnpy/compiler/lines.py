@@ -58,16 +58,17 @@ def problem_dtype(name):
 
 class Line:
     """One line. ``arrays``: a (buffer, offset) or None an array of the entry; buffers are numbers. ``problem`` has the struct's fields by name.
-    ``onto``: the place to whose content the result is added and whose memory it takes, or None."""
+    ``onto``: the place to whose content the result is added and whose memory it takes, or None. ``update``: of a weight gradient, the line that
+    updates the weights and can run together with it, whose ``gradient`` it is, or None."""
 
-    __slots__ = ("arrays", "dtype", "entry", "onto", "problem", "work")
+    __slots__ = ("arrays", "dtype", "entry", "gradient", "onto", "problem", "update", "work")
 
     def __init__(self, entry, dtype, problem, arrays, work):
         self.entry: Entry = ENTRIES[entry] if isinstance(entry, (int, str)) else entry
         self.dtype = dtype
         self.problem = np.frombuffer(bytearray(problem), problem_dtype(self.entry.problem))[0:1] if isinstance(problem, bytes) else problem
         self.arrays = list(arrays)
-        self.onto = None
+        self.onto = self.update = self.gradient = None
         self.work = work
 
     @property
@@ -90,7 +91,8 @@ class Line:
         return self.problem[name][0].tolist()
 
     def traits(self):
-        """Of a convolution: (bytes of its packed weights or 0, whether its forward can add to a result, whether its input gradient can)."""
+        """Of a convolution: (bytes of its packed weights or 0, whether its forward can add to a result, whether its input gradient can, whether its weight
+        gradient can run together with an update)."""
         return _core.conv_traits(self.problem.tobytes(), self.dtype)
 
     def core(self):

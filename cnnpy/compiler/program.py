@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnpy import _core
 from cnnpy.compiler.describe import bytes_moved, describe, flops
-from cnnpy.compiler.fuse import fuse
+from cnnpy.compiler.fuse import fuse, pair_updates
 from cnnpy.compiler.plan import Plan
 from cnnpy.compiler.weights import pack_weights
 
@@ -26,7 +26,8 @@ class Program:
     names : list of str
         Of the arrays known from the start, for whoever reads the program.
     last : sequence of str
-        Entries that are moved behind all others, in order: what changes the model's state.
+        Entries that are moved behind all others, in order: what changes the model's state. They start at line ``split``; from ``ready`` on, before
+        them, lie weight gradients that can run together with their updates.
     fused : bool
     packed : bool
         The arrays known from the start, but for the first, are constant until :meth:`refold`: convolutions read packed copies of their weights.
@@ -44,8 +45,10 @@ class Program:
             dense = {b for b in range(trace.known) if trace.owners[b].flags.c_contiguous}
             lines, self.folds = fuse(lines, temporary - constants, kept, dense, trace.sizes)
         head = [line for line in lines if line.entry.name not in last]
-        self.lines = head + [line for line in lines if line.entry.name in last]
-        self.split = len(head)
+        tail = [line for line in lines if line.entry.name in last]
+        head, waiting = pair_updates(head, tail) if fused else (head, [])
+        self.lines = head + waiting + tail
+        self.ready, self.split = len(head), len(head) + len(waiting)
         self.sizes = sizes = dict(enumerate(trace.sizes))
         self.plan = Plan(self.lines, sizes, temporary - constants, kept)
         made = [b for fold in self.folds for b in (fold.weight, fold.bias)]
@@ -66,6 +69,8 @@ class Program:
             number, dtype, problem, arrays, work = line.core()
             rows.append((number, dtype, problem, tuple(None if a is None else place(*a) for a in arrays), work))
         self._core, self._problems = _core.program_new(rows, trace.known + 1 + len(constant), len(packs))
+        for i, line in enumerate(waiting):
+            _core.program_pair(self._core, self.ready + i, self.split + tail.index(line.update))
         _core.program_bind(self._core, ARENA, self._arena)
         for buffer, source in constant.items():
             if buffer in self._packed:
@@ -138,8 +143,9 @@ class Program:
         _core.program_bind(self._core, self._folded[fold.weight], dense)
         _core.program_bind(self._core, self._folded[fold.bias], np.ascontiguousarray(bias, like.dtype))
 
-    def run(self, first=0, last=None, whole=False, seconds=None):
-        _core.program_run(self._core, first, len(self.lines) if last is None else last, whole, seconds)
+    def run(self, first=0, last=None, whole=False, together=False, seconds=None):
+        """Runs some lines. ``whole``: Ctrl-C waits for their end; ``together``: weight gradients and their updates run as one line each."""
+        _core.program_run(self._core, first, len(self.lines) if last is None else last, whole, together, seconds)
 
     def memory(self):
         """Bytes: ``arena`` (all intermediate results and gradients), ``unshared`` (the same without sharing), ``scratch``, ``known`` (model and inputs),
@@ -184,7 +190,8 @@ class Program:
 
 
 class Profile:
-    """What each line of a program took: ``rows`` of (line, seconds, flops, bytes); printed, a table with the share of the machine's bounds."""
+    """What each line of a program took: ``rows`` of (line, seconds, flops, bytes); printed, a table with the share of the machine's bounds.
+    An update that ran together with its gradient has no time of its own."""
 
     def __init__(self, program, seconds):
         self.rows = [

@@ -37,12 +37,17 @@ class CompiledStep(Compiled):
     def __call__(self, x, y):
         """One step: forward, backward and update; returns the loss before the update as a float."""
         with self._lock:
-            value = self.gradients(x, y)
-            self.update()
+            value = self._first(x, y, True)
+            if self._pending is not None:
+                self.update()
         return value
 
     def gradients(self, x, y):
         """The first half of a step: forward and backward. Leaves the gradients in ``.grad`` and returns the loss; :meth:`update` is the other half."""
+        return self._first(x, y, False)
+
+    def _first(self, x, y, whole):
+        """The first half of a step; `whole`: where it is a program, the other half too."""
         x, y = as_input(self.function, "x", x, False), as_input(self.function, "y", y, True)
         with self._lock:
             self._pending = None
@@ -63,9 +68,13 @@ class CompiledStep(Compiled):
             if not made.rebind(x, y):
                 del self._programs[key]
                 return self._eager(x, y)
-            value = made.forward_backward()
+            value = made.forward_backward(whole)
             self.output = made.program.view("output")
-            self._latest = self._pending = made
+            self._latest = made
+            if whole:
+                made.update(True)
+            else:
+                self._pending = made
             return value
 
     def update(self):
@@ -195,8 +204,8 @@ class CompiledStep(Compiled):
 
         def run(seconds):
             self.gradients(x, y)
-            made.forward_backward(seconds)
-            made.update(seconds)
+            made.forward_backward(True, seconds)
+            made.update(True, seconds)
             self._pending = None
 
         return made.program.profile(run, repeat)
@@ -267,8 +276,8 @@ class _BoundStep(Bound):
             return False
         return True
 
-    def forward_backward(self, seconds=None):
-        """Changes nothing but ``.grad``; masks are counted by the update."""
+    def forward_backward(self, together=False, seconds=None):
+        """Changes nothing but ``.grad``; masks are counted by the update. ``together``: gradients that can run together with their update wait for it."""
         if self.new:  # the eager call's gradients go before the program's first touch their memory
             self.new = False
             for p, _ in self.graded:
@@ -281,16 +290,16 @@ class _BoundStep(Bound):
             for key, ones in zip(layer.keys(layer.peek(calls)), problems, strict=True):
                 for problem in ones:
                     problem["key"] = key
-        self.program.run(0, self.program.split, False, seconds)
+        self.program.run(0, self.program.ready if together else self.program.split, seconds=seconds)
         for p, gradient in self.graded:
             p.grad = gradient
         return float(self.loss)
 
-    def update(self, seconds=None):
+    def update(self, together=False, seconds=None):
         with uninterrupted():
-            self._update(seconds)
+            self._update(together, seconds)
 
-    def _update(self, seconds):
+    def _update(self, together, seconds):
         optimizer = self.step.optimizer
         for p, gradient in self.graded:  # who changed gradients between the halves gets what he asked for
             if p.grad is not gradient:
@@ -308,7 +317,7 @@ class _BoundStep(Bound):
                 for name, value in numbers.items():
                     problems[name] = value
             entry[3] = numbers
-        self.program.run(self.program.split, None, True, seconds)
+        self.program.run(self.program.ready if together else self.program.split, None, True, together, seconds)
         for _, members, _, _ in self.updates:
             for p in members:
                 state = self.state.get(id(p))
@@ -341,7 +350,9 @@ def compile_step(model, loss, optimizer):
     -----
     The first two calls of a shape and dtype, of a set of layers in training mode and of parameters that take gradients, run eagerly and are
     recorded; they become a program if they agree. Otherwise the step runs eagerly ever after, with one RuntimeWarning that names the cause.
-    Ctrl-C is noticed between lines of the forward and backward pass; the update is made whole or not at all.
+    Ctrl-C is noticed between lines of the forward and backward pass; the update is made whole or not at all. Weight gradients of dense layers on at
+    most eight rows wait for it: each piece of them is applied as soon as it is computed, one pass over the weights instead of two, with the same
+    bits. ``step.gradients(x, y)`` and ``step.update()`` are the halves of a step, for who wants to look at, or change, gradients between them.
     """
     for name, value, attribute in (("model", model, "named_modules"), ("optimizer", optimizer, "param_groups")):
         if not hasattr(value, attribute):

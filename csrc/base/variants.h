@@ -24,12 +24,15 @@ typedef size_t cnn_scratch(const void *problem, int workers);
 struct cnn_conv_traits {
     size_t packed_bytes;
     int forward_accumulates, input_accumulates;
+    int weight_updates; /* its weight gradient can be applied piece by piece while it is computed: see update_weight */
 };
 
 struct cnn_variant {
     cnn_entry *entry[CNN_ENTRIES];
     cnn_scratch *scratch[CNN_ENTRIES];
     struct cnn_conv_traits (*conv_traits)(const struct cnn_conv *problem);
+    /* conv_backward_weight(problem, array), then the update entry of the weights, in one pass: the same bits. Where weight_updates says so. */
+    void (*update_weight)(const struct cnn_conv *problem, void *const *array, int update, const struct cnn_update *rule, void *const *state, struct cnn_run *run);
 };
 
 enum cnn_dtype { CNN_F32, CNN_F64 };

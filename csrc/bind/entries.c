@@ -91,7 +91,8 @@ static PyObject *program_entries(PyObject *module, PyObject *const *args, Py_ssi
     return result;
 }
 
-/* conv_traits(problem, dtype) -> (bytes of packed weights or 0, whether the forward adds to its result, whether the input gradient does) */
+/* conv_traits(problem, dtype) -> (bytes of packed weights or 0, whether the forward adds to its result, whether the input gradient does, whether the
+ * weight gradient can be made together with its update) */
 static PyObject *conv_traits(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
@@ -106,8 +107,9 @@ static PyObject *conv_traits(PyObject *module, PyObject *const *args, Py_ssize_t
         return refuse(&f, PyExc_ValueError, "problem has %zd bytes, expected %zu", size, cnn_problem_sizes[CNN_conv_pack]);
     memcpy(&p, bytes, sizeof p);
     const struct cnn_conv_traits traits = cnn_variant(dtype ? CNN_F64 : CNN_F32)->conv_traits(&p);
-    return Py_BuildValue("(nOO)", (Py_ssize_t)traits.packed_bytes, traits.forward_accumulates ? Py_True : Py_False, traits.input_accumulates ? Py_True : Py_False);
+    return Py_BuildValue("(nNNN)", (Py_ssize_t)traits.packed_bytes, PyBool_FromLong(traits.forward_accumulates), PyBool_FromLong(traits.input_accumulates),
+                         PyBool_FromLong(traits.weight_updates));
 }
 
-PyMethodDef entry_methods[] = {METHOD(conv_traits, "problem, dtype -> packed bytes, forward adds, input gradient adds"),
+PyMethodDef entry_methods[] = {METHOD(conv_traits, "problem, dtype -> packed bytes, forward adds, input gradient adds, weight gradient updates"),
                                METHOD(program_entries, "-> what ops.def says of the entries, and the fields of their problems"), {NULL, NULL, 0, NULL}};

@@ -192,7 +192,7 @@ static int prepare_scratch(const struct frame *f, struct program *p, int workers
     return 0;
 }
 
-static PyObject *run_lines(const struct frame *f, struct program *p, long first, long last, int whole, double *seconds)
+static PyObject *run_lines(const struct frame *f, struct program *p, long first, long last, int whole, int together, double *seconds)
 {
     for (long i = 0; i < p->sources; i++)
         if (!p->bound[i] && p->first[i] < p->first[i + 1])
@@ -210,7 +210,7 @@ static PyObject *run_lines(const struct frame *f, struct program *p, long first,
     p->running = 1;
     const unsigned long state = cnn_float_enter();
     Py_BEGIN_ALLOW_THREADS
-    cnn_program_run(p->lines + first, last - first, &run, seconds);
+    cnn_program_run(p->lines + first, last - first, together, &run, seconds);
     Py_END_ALLOW_THREADS
     cnn_float_leave(state);
     p->running = 0;
@@ -219,28 +219,49 @@ static PyObject *run_lines(const struct frame *f, struct program *p, long first,
     Py_RETURN_NONE;
 }
 
-/* program_run(program, first, last, whole, seconds): runs lines first to last - 1; whole: Ctrl-C waits until they are done; seconds: None, or a
- * float64 array to which each line's time is added */
+/* program_pair(program, gradient, update): line `gradient`, a weight gradient, and line `update`, which alone reads it, may run together */
+static PyObject *program_pair(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    const struct frame f = {.function = "program_pair"};
+    struct program *p;
+    long at, to;
+    if (expect_arguments(&f, n, 3) < 0 || !(p = as_program(&f, args[0])) || read_long(&f, "gradient", args[1], 0, p->count - p->packs - 1, &at) < 0 ||
+        read_long(&f, "update", args[2], at + 1, p->count - p->packs - 1, &to) < 0)
+        return NULL;
+    struct cnn_line *gradient = &p->lines[p->packs + at], *update = &p->lines[p->packs + to];
+    const struct cnn_conv *conv = gradient->problem;
+    if (gradient->entry != CNN_conv_backward_weight || update->entry < CNN_sgd_update || update->entry > CNN_adadelta_update || gradient->dtype != update->dtype ||
+        !cnn_variant(gradient->dtype)->conv_traits(conv).weight_updates || ((const struct cnn_update *)update->problem)->size != conv->c * conv->k)
+        return refuse(&f, PyExc_ValueError, "lines %ld and %ld are not a weight gradient and its update that can run together", at, to);
+    gradient->update = update;
+    update->updated = 1;
+    Py_RETURN_NONE;
+}
+
+/* program_run(program, first, last, whole, together, seconds): runs lines first to last - 1; whole: Ctrl-C waits until they are done; together: pairs
+ * run together, at the place of the gradient; seconds: None, or a float64 array to which each line's time is added */
 static PyObject *program_run(PyObject *module, PyObject *const *args, Py_ssize_t n)
 {
     (void)module;
     const struct frame f = {.function = "compiled program"};
     struct program *p;
     long first, last;
-    int whole;
-    if (expect_arguments(&f, n, 5) < 0 || !(p = as_program(&f, args[0])) || read_long(&f, "first", args[1], 0, p->count - p->packs, &first) < 0 ||
-        read_long(&f, "last", args[2], first, p->count - p->packs, &last) < 0 || read_bool(&f, "whole", args[3], &whole) < 0)
+    int whole, together;
+    if (expect_arguments(&f, n, 6) < 0 || !(p = as_program(&f, args[0])) || read_long(&f, "first", args[1], 0, p->count - p->packs, &first) < 0 ||
+        read_long(&f, "last", args[2], first, p->count - p->packs, &last) < 0 || read_bool(&f, "whole", args[3], &whole) < 0 ||
+        read_bool(&f, "together", args[4], &together) < 0)
         return NULL;
     if (p->packs && p->packed_isa != (int)cnn_chosen())
         return refuse(&f, PyExc_RuntimeError, "its weights are not packed for this instruction set; refresh() packs them anew");
     double *seconds = NULL;
-    if (args[4] != Py_None) {
-        if (!PyArray_Check(args[4]) || PyArray_TYPE((PyArrayObject *)args[4]) != NPY_DOUBLE || PyArray_SIZE((PyArrayObject *)args[4]) != p->count - p->packs ||
-            !PyArray_ISCARRAY((PyArrayObject *)args[4]))
+    if (args[5] != Py_None) {
+        if (!PyArray_Check(args[5]) || PyArray_TYPE((PyArrayObject *)args[5]) != NPY_DOUBLE || PyArray_SIZE((PyArrayObject *)args[5]) != p->count - p->packs ||
+            !PyArray_ISCARRAY((PyArrayObject *)args[5]))
             return refuse(&f, PyExc_TypeError, "seconds is not a float64 array of a value a line");
-        seconds = PyArray_DATA((PyArrayObject *)args[4]);
+        seconds = PyArray_DATA((PyArrayObject *)args[5]);
     }
-    return run_lines(&f, p, p->packs + first, p->packs + last, whole, seconds ? seconds + first : NULL);
+    return run_lines(&f, p, p->packs + first, p->packs + last, whole, together, seconds ? seconds + first : NULL);
 }
 
 /* program_prepare(program, first, last): packs the weights that its other lines read packed, those of pack lines first to last - 1; in parts, because
@@ -259,7 +280,7 @@ static PyObject *program_prepare(PyObject *module, PyObject *const *args, Py_ssi
         return refuse(&f, PyExc_RuntimeError, "the instruction set was changed while its weights were packed");
     p->packed_isa = -1; /* what a failure leaves is not run */
     p->preparing_isa = isa;
-    PyObject *done = run_lines(&f, p, first, last, 1, NULL);
+    PyObject *done = run_lines(&f, p, first, last, 1, 0, NULL);
     if (done && last == p->packs)
         p->packed_isa = isa;
     return done;
@@ -278,4 +299,5 @@ static PyObject *program_scratch(PyObject *module, PyObject *const *args, Py_ssi
 
 PyMethodDef program_methods[] = {
     METHOD(program_new, "lines, sources, packs -> program, problems"), METHOD(program_bind, "program, source, array"),
-    METHOD(program_prepare, "program, first, last"), METHOD(program_run, "program, first, last, whole, seconds"), METHOD(program_scratch, "program -> bytes"), {NULL, NULL, 0, NULL}};
+    METHOD(program_prepare, "program, first, last"), METHOD(program_pair, "program, gradient, update"),
+    METHOD(program_run, "program, first, last, whole, together, seconds"), METHOD(program_scratch, "program -> bytes"), {NULL, NULL, 0, NULL}};

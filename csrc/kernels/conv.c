@@ -127,6 +127,7 @@ struct cnn_conv_traits FN(conv_traits)(const struct cnn_conv *p)
         traits.packed_bytes = kind ? FN(winograd_packed)(&q, kind) : FN(product_packed)(&q);
         traits.forward_accumulates = p->y[1] == 1;
     }
+    traits.weight_updates = FN(few_rows)(p) && p->w[1] == 1 && p->w[0] == p->c;
     traits.input_accumulates = !FN(few_rows)(p) && !depthwise(p) && !FN(few_channels)(p) && p->x[1] == 1;
     return traits;
 }

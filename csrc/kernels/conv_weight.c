@@ -404,7 +404,7 @@ size_t FN(conv_backward_weight_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
     if (FN(few_rows)(p))
-        return FN(few_rows_scratch)(p, workers);
+        return FN(few_rows_weight_scratch)(p, workers);
     if (FN(is_depthwise)(p->groups, p->c, p->k))
         return FN(depthwise_weight_scratch)(p, workers);
     if (FN(few_filters)(problem))
@@ -422,7 +422,7 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
 {
     const struct cnn_conv *p = problem;
     if (FN(few_rows)(p)) {
-        FN(few_rows_weight)(p, array[0], array[1], array[2], array[3], run);
+        FN(few_rows_weight)(p, array[0], array[1], array[2], array[3], NULL, run);
         return;
     }
     if (FN(is_depthwise)(p->groups, p->c, p->k)) {
@@ -457,4 +457,10 @@ void FN(conv_backward_weight)(const void *problem, void *const *array, struct cn
     if (s.series.count > 1)
         cnn_parallel_for(run, divide_up(s.sum_reals, JOINED) + 1, (double)(s.series.count * s.sum_reals) / 4, join_block, &s);
     cnn_parallel_for(run, p->groups * s.panels, (double)(p->k * s.rows * s.taps), store_panel, &s);
+}
+
+void FN(update_weight)(const struct cnn_conv *p, void *const *array, int update, const struct cnn_update *rule, void *const *state, struct cnn_run *run)
+{
+    const struct few_rows_update then = {update, FN(update_arrays)(update), rule, state};
+    FN(few_rows_weight)(p, array[0], array[1], array[2], array[3], &then, run);
 }

@@ -10,11 +10,13 @@
 #include "few_rows.h"
 
 #include "../base/machine.h"
+#include "ops.h"
 
 enum { MOST = 8, BLOCK = 1 << 15, COLUMNS = 4096, PARTS = 4 }; /* rows; weights of a block; columns whose sums stay in the second cache; sums over filters that
                                                                          are added in order */
 enum { SUMS = TILE_ROWS > 8 ? 24 : 12, SOON = 16 * LINE }; /* vectors of sums at once; reals that weights are asked for ahead */
 enum { FILTERS = 8, PIECE = 128 }; /* of an input gradient at once, and columns of them */
+enum { FRESH = 256, AHEAD = 512 }; /* weights that are updated while their gradients are in the first cache, and how far ahead they are asked for */
 
 int FN(few_rows)(const struct cnn_conv *p)
 {
@@ -28,16 +30,23 @@ struct dense {
     const struct cnn_conv *p;
     const real *x, *dy, *w, *bias;
     real *y, *dx, *dw, *db;
+    const struct few_rows_update *then; /* or NULL */
     long filters; /* of a block */
     long x_row;   /* reals from row to row of x, whose inputs are neighbours */
-    real *copies; /* a worker's weights, where inputs are not neighbours in w */
+    real *copies; /* a worker's weights, where inputs are not neighbours in w; gradients on their way to an update */
     size_t copy;  /* reals of one worker */
     real *sums;   /* [part][m][c] */
 };
 
 static long block_filters(const struct cnn_conv *p) { return max_long(1, BLOCK / max_long(1, p->c)); }
 
-static long copy_reals(const struct cnn_conv *p) { return spaced_reals(max_long(round_up(block_filters(p), 8) * p->c, FILTERS * COLUMNS)); }
+/* Of the forward, which takes 8, 6, 4 or 3 filters at once. */
+static long filters_forward(const struct cnn_conv *p) { return round_up(block_filters(p), p->w[1] == 1 ? 24 : 8); }
+
+static long copy_reals(const struct cnn_conv *p)
+{
+    return spaced_reals(p->w[1] != 1 ? max_long(filters_forward(p) * p->c, FILTERS * COLUMNS) : FRESH);
+}
 
 /* The rows of x with their inputs as neighbours: x itself, or a copy at the start of the scratch; the workers' copies lie behind it. */
 static void place_rows(struct dense *s, char *scratch)
@@ -55,9 +64,10 @@ static void place_rows(struct dense *s, char *scratch)
     s->copy = (size_t)copy_reals(p);
 }
 
-static size_t rows_bytes(const struct cnn_conv *p, int workers)
+/* copies: whether workers need them whatever the order of w. */
+static size_t rows_bytes(const struct cnn_conv *p, int copies, int workers)
 {
-    const size_t reals = (p->x[1] != 1 ? (size_t)(p->in[2] * p->c) : 0) + (p->w[1] != 1 ? (size_t)(workers * copy_reals(p)) : 0);
+    const size_t reals = (p->x[1] != 1 ? (size_t)(p->in[2] * p->c) : 0) + (copies || p->w[1] != 1 ? (size_t)(workers * copy_reals(p)) : 0);
     return aligned(reals * sizeof(real));
 }
 
@@ -146,37 +156,56 @@ static void forward_block(void *context, long block, int worker)
 
 static double work_of(const struct cnn_conv *p) { return (double)(p->c * p->k) * (0.1 + 0.02 * (double)p->in[2]); }
 
-size_t FN(few_rows_scratch)(const struct cnn_conv *p, int workers) { return rows_bytes(p, workers); }
+size_t FN(few_rows_scratch)(const struct cnn_conv *p, int workers) { return rows_bytes(p, 0, workers); }
+size_t FN(few_rows_weight_scratch)(const struct cnn_conv *p, int workers) { return rows_bytes(p, 1, workers); }
 
 void FN(few_rows_forward)(const struct cnn_conv *p, const real *x, const real *w, const real *bias, real *y, struct cnn_run *run)
 {
-    struct dense s = {.p = p, .x = x, .w = w, .bias = bias, .y = y, .filters = round_up(block_filters(p), 8)};
+    struct dense s = {.p = p, .x = x, .w = w, .bias = bias, .y = y, .filters = filters_forward(p)};
     place_rows(&s, run->scratch);
     cnn_parallel_for(run, divide_up(p->k, s.filters), work_of(p), forward_block, &s);
 }
 
 static long parts_of(const struct cnn_conv *p) { return p->k >= 64 * PARTS ? PARTS : 1; }
 
-/* What `filters` filters, whose weights are `pitch` apart, add to `count` columns of the sums of one row; the lines of the next piece of some of them, from
- * number `fetch` on, are asked for. */
-ALWAYS_INLINE void add_filters(const real *w, long pitch, const real *dy, long dy_pitch, const int filters, long count, int fetch, int step, real *to)
+/* What `filters` filters, whose weights are `pitch` apart, add to `count` columns of the sums of rows m to m + together - 1, which are p->c apart; the lines
+ * of the next piece of some of them, from number `fetch` on, are asked for. */
+ALWAYS_INLINE void add_filters(const struct dense *s, const real *w, long pitch, long k, const int filters, long m, const int together, long count, long fetch, long step, real *to)
 {
-    vec factor[FILTERS];
-    UNROLL for (int j = 0; j < filters; j++)
-        factor[j] = vec_fill(dy[j * dy_pitch]);
+    const struct cnn_conv *p = s->p;
+    vec factor[2 * FILTERS];
+    UNROLL for (int r = 0; r < together; r++)
+        UNROLL for (int j = 0; j < filters; j++)
+            factor[r * filters + j] = vec_fill(s->dy[(m + r) * p->y[4] + (k + j) * p->y[1]]);
     for (long c = 0; c < count; c += LANES) {
         const long n = min_long(LANES, count - c);
-        vec v = vec_get(to + c, n);
+        vec v[2];
+        UNROLL for (int r = 0; r < together; r++)
+            v[r] = vec_get(to + r * p->c + c, n);
         if (filters == 1 || n < LANES)
             for (int j = 0; j < filters; j++)
-                v = vec_madd(vec_get(w + j * pitch + c, n), factor[j], v);
+                UNROLL for (int r = 0; r < together; r++)
+                    v[r] = vec_madd(vec_get(w + j * pitch + c, n), factor[r * filters + j], v[r]);
         else
-            UNROLL for (int j = 0; j < filters; j++)
-                v = vec_madd(vec_load(w + j * pitch + c), factor[j], v);
-        for (int j = fetch; j < filters; j += step)
+            UNROLL for (int j = 0; j < filters; j++) {
+                const vec a = vec_load(w + j * pitch + c);
+                UNROLL for (int r = 0; r < together; r++)
+                    v[r] = vec_madd(a, factor[r * filters + j], v[r]);
+            }
+        for (long j = fetch; j < filters; j += step)
             __builtin_prefetch(w + j * pitch + c + PIECE);
-        vec_put(to + c, v, n);
+        UNROLL for (int r = 0; r < together; r++)
+            vec_put(to + r * p->c + c, v[r], n);
     }
+}
+
+ALWAYS_INLINE void add_piece(const struct dense *s, const real *w, long pitch, long k, const int filters, long count, real *sums)
+{
+    const long rows = s->p->in[2];
+    for (long m = 0; m < rows / 2 * 2; m += 2)
+        add_filters(s, w, pitch, k, filters, m, 2, count, m / 2, divide_up(rows, 2), sums + m * s->p->c);
+    if (rows % 2)
+        add_filters(s, w, pitch, k, filters, rows - 1, 1, count, rows / 2, divide_up(rows, 2), sums + (rows - 1) * s->p->c);
 }
 
 /* Some filters' share of dx of some columns: long pieces of rows of weights pass by, FILTERS rows at a time. */
@@ -195,19 +224,18 @@ static void input_block(void *context, long block, int worker)
     for (long k = part * share, some; k < last; k += some) {
         some = last - k >= FILTERS ? FILTERS : 1;
         long pitch;
-        const real *w = neighbours(&s, k, some, begin, count, worker, &pitch), *dy = s.dy + k * p->y[1];
-        for (long near = 0; near < count; near += PIECE) /* a piece of all filters is in the first cache for all but the first row of dy */
-            for (long m = 0; m < rows; m++)
-                if (some == FILTERS)
-                    add_filters(w + near, pitch, dy + m * p->y[4], p->y[1], FILTERS, min_long(PIECE, count - near), (int)m, (int)rows, sums + m * p->c + near);
-                else
-                    add_filters(w + near, pitch, dy + m * p->y[4], p->y[1], 1, min_long(PIECE, count - near), FILTERS, 1, sums + m * p->c + near);
+        const real *w = neighbours(&s, k, some, begin, count, worker, &pitch);
+        for (long near = 0; near < count; near += PIECE) /* a piece of all filters is in the first cache for all but the first rows of dy */
+            if (some == FILTERS)
+                add_piece(&s, w + near, pitch, k, FILTERS, min_long(PIECE, count - near), sums + near);
+            else
+                add_piece(&s, w + near, pitch, k, 1, min_long(PIECE, count - near), sums + near);
     }
 }
 
 static size_t sum_bytes(const struct cnn_conv *p) { return aligned((size_t)(parts_of(p) * p->in[2] * p->c) * sizeof(real)); }
 
-size_t FN(few_rows_input_scratch)(const struct cnn_conv *p, int workers) { return sum_bytes(p) + rows_bytes(p, workers); }
+size_t FN(few_rows_input_scratch)(const struct cnn_conv *p, int workers) { return sum_bytes(p) + rows_bytes(p, 0, workers); }
 
 void FN(few_rows_input)(const struct cnn_conv *p, const real *dy, const real *w, const real *bias, real *dx, struct cnn_run *run)
 {
@@ -226,10 +254,33 @@ void FN(few_rows_input)(const struct cnn_conv *p, const real *dy, const real *w,
 /* Whether dw goes past the caches: so large that none of it would be left there. */
 static int passes_caches(const struct cnn_conv *p) { return p->w[1] == 1 && (double)p->c * (double)p->k * sizeof(real) > 2 * (double)cnn_machine()->l3; }
 
+/* Columns [begin, end) of a filter's gradient go to `to`, past the caches from the first whole vector there on if `past`; to `fresh` too unless NULL, while
+ * what the update will need AHEAD columns later is asked for. */
+ALWAYS_INLINE void gradient_piece(const struct dense *s, const vec *factor, long begin, long end, real *to, int past, real *fresh, long cell, const int rows)
+{
+    const long ahead = past ? (long)(-((uintptr_t)(to + begin) / sizeof(real)) % LANES) : 0;
+    for (long c = begin, n = min_long(ahead ? ahead : LANES, end - begin); c < end; c += n, n = min_long(LANES, end - c)) {
+        vec v = vec_get(s->x + c, n) * factor[0];
+        UNROLL for (int m = 1; m < rows; m++)
+            v = vec_madd(vec_get(s->x + m * s->x_row + c, n), factor[m], v);
+        if (past && n == LANES)
+            vec_stream(to + c, v);
+        else
+            vec_put(to + c, v, n);
+        if (fresh) {
+            vec_put(fresh + c - begin, v, n);
+            for (int i = 0; i < s->then->arrays; i++)
+                if (s->then->state[i])
+                    __builtin_prefetch((const real *)s->then->state[i] + cell + c - begin + AHEAD, 1);
+        }
+    }
+}
+
 ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, int worker, const int rows)
 {
     const struct cnn_conv *p = s->p;
     const int past = passes_caches(p);
+    real *copy = s->copies + (size_t)worker * s->copy;
     for (long k = begin; k < end; k++) {
         vec factor[MOST];
         real total = 0;
@@ -240,19 +291,18 @@ ALWAYS_INLINE void weight_rows(const struct dense *s, long begin, long end, int 
         }
         if (s->db)
             s->db[k] = total;
-        real *to = p->w[1] == 1 ? s->dw + k * p->w[0] : s->copies + (size_t)worker * s->copy;
-        const long ahead = past ? (long)(-((uintptr_t)to / sizeof(real)) % LANES) : 0; /* of the first whole vector's place */
-        for (long c = 0, n = ahead ? min_long(ahead, p->c) : min_long(LANES, p->c); c < p->c; c += n, n = min_long(LANES, p->c - c)) {
-            vec v = vec_get(s->x + c, n) * factor[0];
-            UNROLL for (int m = 1; m < rows; m++)
-                v = vec_madd(vec_get(s->x + m * s->x_row + c, n), factor[m], v);
-            if (past && n == LANES)
-                vec_stream(to + c, v);
-            else
-                vec_put(to + c, v, n);
-        }
-        for (long c = 0; p->w[1] != 1 && c < p->c; c++)
-            s->dw[k * p->w[0] + c * p->w[1]] = to[c];
+        if (p->w[1] != 1) {
+            gradient_piece(s, factor, 0, p->c, copy, 0, NULL, 0, rows);
+            for (long c = 0; c < p->c; c++)
+                s->dw[k * p->w[0] + c * p->w[1]] = copy[c];
+        } else if (!s->then)
+            gradient_piece(s, factor, 0, p->c, s->dw + k * p->w[0], past, NULL, 0, rows);
+        else
+            for (long c = 0; c < p->c; c += FRESH) {
+                const long count = min_long(FRESH, p->c - c), cell = k * p->c + c;
+                gradient_piece(s, factor, c, c + count, s->dw + k * p->w[0], past, copy, cell, rows);
+                FN(update_some)(s->then->entry, s->then->rule, s->then->state, copy, cell, count);
+            }
     }
     if (past)
         vec_stream_end();
@@ -274,9 +324,9 @@ static void weight_block(void *context, long block, int worker)
     }
 }
 
-void FN(few_rows_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, struct cnn_run *run)
+void FN(few_rows_weight)(const struct cnn_conv *p, const real *x, const real *dy, real *dw, real *db, const struct few_rows_update *then, struct cnn_run *run)
 {
-    struct dense s = {.p = p, .x = x, .dy = dy, .dw = dw, .db = db, .filters = block_filters(p)};
+    struct dense s = {.p = p, .x = x, .dy = dy, .dw = dw, .db = db, .then = then, .filters = block_filters(p)};
     place_rows(&s, run->scratch);
     cnn_parallel_for(run, divide_up(p->k, s.filters), work_of(p), weight_block, &s);
 }

@@ -14,4 +14,5 @@ const struct cnn_variant FN(cnn_variant) = {
 #undef CNN_ENTRY
     },
     .conv_traits = FN(conv_traits),
+    .update_weight = FN(update_weight),
 };
