@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import signal
 import threading
 import warnings
@@ -30,24 +30,27 @@ def as_input(function, name, x, integers):
     return np.ascontiguousarray(x, x.dtype.newbyteorder("=")) if x.ndim else np.array(x, x.dtype.newbyteorder("="))
 
 
-@contextlib.contextmanager
-def uninterrupted():
-    """Ctrl-C waits until the block is over: an update is made whole or not at all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came = []
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or not callable(before):
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda *event: came.append(event))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            before(*came[0])
+# The module behind `signal`, which makes enums of what it returns: most of the time of a small step's update.
+_signal = importlib.import_module("_signal")
+_INTERRUPT = int(signal.SIGINT)
+
+
+class uninterrupted:
+    """While it is entered, Ctrl-C waits: an update is made whole or not at all."""
+
+    __slots__ = ("before", "came")
+
+    def __enter__(self):
+        self.came: list = []
+        self.before = _signal.getsignal(_INTERRUPT) if threading.current_thread() is threading.main_thread() else None
+        if callable(self.before):  # else it is not ours to hold back, or nobody waits for it
+            _signal.signal(_INTERRUPT, lambda *event: self.came.append(event))
+
+    def __exit__(self, *error):
+        if callable(self.before):
+            _signal.signal(_INTERRUPT, self.before)
+            if self.came:
+                self.before(*self.came[0])
 
 
 def modes_of(module, to):

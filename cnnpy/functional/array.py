@@ -19,6 +19,9 @@ __all__ = ["channels_last", "concatenate", "exp", "log", "matmul", "maximum", "s
 __all__ += [f"{name}_backward" for name in __all__]
 
 
+FEW_CHANNELS = 8  # so few are computed row by row in C order, where they would not fill a vector as neighbours
+
+
 def _in(x, *dtype):
     """An array in the machine's byte order."""
     x = np.asarray(x, *dtype)
@@ -463,8 +466,14 @@ def channels_last(x):
 
 @channels_last.backward
 def channels_last_backward(dy, x, *, cache=None, needs=None):
-    """Gradient of :func:`channels_last`: dy."""
-    return single("channels_last_backward", channels_last.operation.Gradients, needs, lambda: _in(dy))
+    """Gradient of :func:`channels_last`: dy, where x is in C order with few channels in C order as well, because whoever made x computes so."""
+
+    def back():
+        d = _in(dy)
+        few = np.ndim(x) > 2 and np.shape(x)[1] <= FEW_CHANNELS and x.flags.c_contiguous and not d.flags.c_contiguous
+        return duplicate_in_c_order(d) if few else d
+
+    return single("channels_last_backward", channels_last.operation.Gradients, needs, back)
 
 
 _FUNCTIONS["accumulate"] = accumulate

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from cnnpy import functional as F
+from cnnpy.functional.array import FEW_CHANNELS
 from cnnpy.nn.init import fan_in_uniform, generator
 from cnnpy.nn.module import Module, Parameter
 
@@ -45,7 +46,7 @@ class _Conv(Module):
         self.bias = Parameter(fan_in_uniform((out_channels,), fan_in, rng, dtype)) if bias else None
 
     def forward(self, x):
-        if x.ndim == self.rank + 2:
+        if x.ndim == self.rank + 2 and max(self.in_channels, self.out_channels) > FEW_CHANNELS:
             x = F.channels_last(x)
         return self.function(
             x,

@@ -215,13 +215,15 @@ static long input_product(const struct cnn_conv *p, long index, struct product *
     return count > 1 && index == 0 && join_phases(p, q) ? 1 : count;
 }
 
+static int few_channels_of(const struct cnn_conv *p) { return FN(few_channels)(p) && !depthwise(p); }
+
 size_t FN(conv_backward_input_scratch)(const void *problem, int workers)
 {
     const struct cnn_conv *p = problem;
     if (FN(few_rows)(p))
         return FN(few_rows_input_scratch)(p, workers);
-    if (FN(few_channels)(p) && !depthwise(p))
-        return FN(scatter_scratch)(p, workers);
+    if (few_channels_of(p))
+        return FN(narrow_input_takes)(p) ? FN(narrow_input_scratch)(p, workers) : FN(scatter_scratch)(p, workers);
     if (FN(depthwise_strided_take)(p))
         return FN(depthwise_strided_scratch)(p, workers);
     size_t most = 0;
@@ -276,8 +278,8 @@ void FN(conv_backward_input)(const void *problem, void *const *array, struct cnn
         FN(few_rows_input)(p, dy, w, b, dx, run);
         return;
     }
-    if (FN(few_channels)(p) && !depthwise(p)) {
-        FN(scatter_input)(p, dy, w, b, dx, run);
+    if (few_channels_of(p)) {
+        (FN(narrow_input_takes)(p) ? FN(narrow_input) : FN(scatter_input))(p, dy, w, b, dx, run);
         return;
     }
     if (FN(depthwise_strided_take)(p)) {

@@ -9,6 +9,7 @@
 #include "conv_scatter.h"
 
 #include "box.h"
+#include "planes.h"
 #include "tile.h"
 
 struct plan {
@@ -180,9 +181,14 @@ static void make_band(void *context, long block, int worker)
         for (long h = low[1]; h < high[1]; h++) {
             const real *from = sums + ((d * s->size[1] + h) * s->size[2] + low[2]) * s->channels;
             real *to = dx + (d - low[0]) * p->x[2] + (h - low[1]) * p->x[3];
-            for (long i = 0; i < p->in[2]; i++)
-                for (long c = 0; c < s->channels; c++)
-                    to[i * p->x[4] + c * p->x[1]] = from[i * s->channels + c] + (s->bias ? s->bias[group * s->channels + c] : 0);
+            if (!s->bias && p->x[1] == 1 && p->x[4] == s->channels)
+                memcpy(to, from, (size_t)(p->in[2] * s->channels) * sizeof(real));
+            else if (!s->bias && p->x[4] == 1 && s->channels < LANES)
+                FN(gather_few)(from, p->in[2], s->channels, p->x[1], to);
+            else
+                for (long i = 0; i < p->in[2]; i++)
+                    for (long c = 0; c < s->channels; c++)
+                        to[i * p->x[4] + c * p->x[1]] = from[i * s->channels + c] + (s->bias ? s->bias[group * s->channels + c] : 0);
         }
 }
 

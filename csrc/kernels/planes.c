@@ -51,7 +51,7 @@ void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels
             to[i * channels + c] = x[c * dc + i * dw];
 }
 
-static void scatter_row(const real *from, long dc, long dw, long cells, long channels, real *y)
+void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y)
 {
     const long whole = dw == 1 && cells > 0 ? channels / LANES * LANES : 0;
     for (long c = 0; c < whole; c += LANES) {
@@ -67,12 +67,11 @@ static void scatter_row(const real *from, long dc, long dw, long cells, long cha
             y[c * dc + i * dw] = from[i * channels + c];
 }
 
-/* Squares of LANES pixels: vectors begin at their pixels and reach into the next ones, but for the image's last ones. */
+/* Squares of LANES pixels, the last of which begins early: vectors begin at their pixels and reach into the next ones, but for the row's last ones. */
 void FN(gather_few)(const real *x, long cells, long channels, long apart, real *to)
 {
-    long i = 0;
 #if CNN_HAS_TRANSPOSE
-    for (; i + LANES <= cells; i += LANES) {
+    for (long i = 0; cells >= LANES; i = min_long(i + LANES, cells - LANES)) {
         const real *from = x + i * channels;
         const long room = (cells - i) * channels;
         vec v[LANES];
@@ -89,9 +88,11 @@ void FN(gather_few)(const real *x, long cells, long channels, long apart, real *
         UNROLL for (int c = 0; c < CNN_FEW_CHANNELS && c < LANES; c++)
             if (c < channels)
                 vec_store(to + c * apart + i, v[c]);
+        if (i + LANES >= cells)
+            return;
     }
 #endif
-    for (; i < cells; i++)
+    for (long i = 0; i < cells; i++)
         for (long c = 0; c < channels; c++)
             to[c * apart + i] = x[i * channels + c];
 }
@@ -99,9 +100,8 @@ void FN(gather_few)(const real *x, long cells, long channels, long apart, real *
 /* What a vector writes behind its pixel is written again by the next ones. */
 void FN(scatter_few)(const real *from, long cells, long channels, long apart, real *y)
 {
-    long i = 0;
 #if CNN_HAS_TRANSPOSE
-    for (; (cells - i) * channels >= (LANES - 1) * channels + LANES; i += LANES) {
+    for (long i = 0; cells >= LANES; i = min_long(i + LANES, cells - LANES)) {
         vec v[LANES];
         for (int c = 0; c < LANES; c++)
             v[c] = vec_load(from + min_long(c, channels - 1) * apart + i);
@@ -111,11 +111,17 @@ void FN(scatter_few)(const real *from, long cells, long channels, long apart, re
                 v[2 * j + 1] = __builtin_shufflevector(v[j], v[j], SWAPPED_INDICES), v[2 * j] = v[j];
         } else
             transpose(v);
-        for (int j = 0; j < LANES; j++)
-            vec_store(y + (i + j) * channels, v[j]);
+        const long whole = cells - i - divide_up(LANES, channels); /* pixels with room for a vector, counted from 0 */
+        for (long j = 0; j < LANES; j++)
+            if (j <= whole)
+                vec_store(y + (i + j) * channels, v[j]);
+            else
+                vec_store_part(y + (i + j) * channels, v[j], channels);
+        if (i + LANES >= cells)
+            return;
     }
 #endif
-    for (; i < cells; i++)
+    for (long i = 0; i < cells; i++)
         for (long c = 0; c < channels; c++)
             y[i * channels + c] = from[c * apart + i];
 }
@@ -157,7 +163,7 @@ void FN(scatter_planes)(struct plane_image image, const real *from, long n, long
     y += n * stride[0] + c * stride[1];
     for (long d = 0; d < planes; d++)
         for (long h = 0; h < rows; h++, from += cells * channels)
-            scatter_row(from, stride[1], stride[4], cells, channels, y + d * stride[2] + h * stride[3]);
+            FN(scatter_cells)(from, stride[1], stride[4], cells, channels, y + d * stride[2] + h * stride[3]);
 }
 
 static size_t side_bytes(const struct planes *s, struct plane_image image) { return aligned((size_t)(plane_cells(image.size) * s->together) * sizeof(real)); }

@@ -22,6 +22,7 @@ void FN(scatter_planes)(struct plane_image image, const real *from, long n, long
 
 /* Neighbouring cells of a row of `channels` planes, dc and dw apart, to [cell][channels]. */
 void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, real *to);
+void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y); /* and back */
 
 /* 2 to CNN_FEW_CHANNELS channels, fewer than lanes, whose pixels lie side by side; and x and y of an image so small that both are turned in a cache. */
 enum { MOST_TURNED = (1 << 20) / (int)sizeof(real) };

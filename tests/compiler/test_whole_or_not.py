@@ -15,7 +15,7 @@ from cnnpy import functional as F
 from cnnpy import nn, optim
 
 
-def network(width=8):
+def network(width=24):
     return nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1, rng=0), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.2, rng=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(width, 4, rng=2),
@@ -129,7 +129,7 @@ def test_no_memory_for_scratch():
 def test_no_memory_for_the_program():
     """Then the step runs eagerly: what it needs at once is less."""
     model, step, x, y = ready(1)
-    cnnpy.set_memory_limit(8 * 8 * 32 * 32 * 4 + 1000)
+    cnnpy.set_memory_limit(8 * 24 * 32 * 32 * 4 + 1000)
     try:
         with pytest.warns(RuntimeWarning, match="there is no memory for its program"):
             losses = [step(x, y) for _ in range(3)]

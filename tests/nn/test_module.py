@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+import cnnpy
+from cnnpy import functional as F
 from cnnpy import nn
 from cnnpy.models import lenet5
 
@@ -60,8 +62,26 @@ def test_shared_layer_counts_once():
 
 
 def test_activations_stay_channels_last():
-    y = nn.Conv2d(3, 8, 3, rng=0)(np.zeros((2, 3, 9, 9), np.float32))
-    assert y.data.strides == (7 * 7 * 8 * 4, 4, 7 * 8 * 4, 8 * 4)
+    y = nn.Conv2d(3, 9, 3, rng=0)(np.zeros((2, 3, 9, 9), np.float32))
+    assert y.data.strides == (7 * 7 * 9 * 4, 4, 7 * 9 * 4, 9 * 4)
+
+
+def test_few_channels_stay_as_they_are():
+    """Rows fill vectors where eight channels would not; the gradient of a change of order comes back in the order from which it changed."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 9), np.float32)
+    first, second = nn.Conv2d(3, 8, 3, rng=0), nn.Conv2d(8, 16, 3, rng=1)
+    y = first(x)
+    assert y.data.flags.c_contiguous and first(cnnpy.channels_last(x)).data.strides == (7 * 7 * 8 * 4, 4, 7 * 8 * 4, 8 * 4)
+    np.testing.assert_array_equal(y.data, first(cnnpy.channels_last(x)).data)
+    z = second(y)
+    assert z.data.strides == (5 * 5 * 16 * 4, 4, 5 * 16 * 4, 16 * 4)
+    dz = cnnpy.channels_last(np.random.default_rng(1).standard_normal(z.shape, np.float32))
+    d = F.channels_last_backward(F.conv2d_backward(dz, cnnpy.channels_last(y.data), second.weight.data).x, y.data).x
+    assert d.flags.c_contiguous
+    z.backward(dz)
+    np.testing.assert_array_equal(first.weight.grad, F.conv2d_backward(d, x, first.weight.data).weight)
+    many = cnnpy.channels_last(np.zeros((2, 9, 3, 3), np.float32))
+    assert F.channels_last_backward(many, np.zeros((2, 9, 3, 3), np.float32)).x is many
 
 
 def test_flatten_is_in_c_order():
