@@ -470,7 +470,7 @@ def channels_last_backward(dy, x, *, cache=None, needs=None):
 
     def back():
         d = _in(dy)
-        few = np.ndim(x) > 2 and np.shape(x)[1] <= FEW_CHANNELS and x.flags.c_contiguous and not d.flags.c_contiguous
+        few = np.ndim(x) > 2 and np.shape(x)[1] <= FEW_CHANNELS and np.asarray(x).flags.c_contiguous and not d.flags.c_contiguous
         return duplicate_in_c_order(d) if few else d
 
     return single("channels_last_backward", channels_last.operation.Gradients, needs, back)
