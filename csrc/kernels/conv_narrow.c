@@ -346,10 +346,13 @@ int FN(narrow_input_takes)(const struct cnn_conv *p)
 {
     long ignored;
     const struct cnn_conv q = turned(p, &ignored);
-    double cells = 1; /* of dy for one of dx: where they are few, most products would be with zeros */
-    for (int a = 0; a < 3; a++)
-        cells *= (double)p->out[a] / (double)p->in[a];
-    return p->groups == 1 && p->stride[0] == 1 && p->stride[1] == 1 && p->stride[2] == 1 && !p->accumulate && FN(few_filters)(&q) && cells >= 0.75;
+    if (p->groups != 1 || p->stride[0] != 1 || p->stride[1] != 1 || p->stride[2] != 1 || p->accumulate || !FN(few_filters)(&q))
+        return 0;
+    /* Vectors of products for a filter: here those of whole rows of dx, with zeros too; in conv_scatter.c rows of taps for every cell of dy, and to add them. */
+    const double taps = (double)(p->window[0] * p->window[1]), run = (double)(p->window[2] * p->c);
+    const double here = (double)(p->in[0] * p->in[1]) * (double)round_up(p->in[2], LANES) * taps * run;
+    const double there = (double)(p->out[0] * p->out[1] * p->out[2]) * taps * (double)round_up(p->window[2] * p->c, LANES);
+    return here * 1.2 <= there * (1 + 4 / (double)p->k);
 }
 
 size_t FN(narrow_input_scratch)(const struct cnn_conv *p, int workers)

@@ -51,7 +51,7 @@ void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels
             to[i * channels + c] = x[c * dc + i * dw];
 }
 
-void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y)
+static void scatter_row(const real *from, long dc, long dw, long cells, long channels, real *y)
 {
     const long whole = dw == 1 && cells > 0 ? channels / LANES * LANES : 0;
     for (long c = 0; c < whole; c += LANES) {
@@ -67,61 +67,80 @@ void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long chan
             y[c * dc + i * dw] = from[i * channels + c];
 }
 
-/* Squares of LANES pixels, the last of which begins early: vectors begin at their pixels and reach into the next ones, but for the row's last ones. */
+void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y) { scatter_row(from, dc, dw, cells, channels, y); }
+
+#if CNN_HAS_TRANSPOSE
+/* A square of LANES pixels: vectors begin at their pixels and reach into the next ones; at the end of a row they may not. */
+ALWAYS_INLINE void gather_few_square(const real *x, long channels, long apart, const int end, real *to)
+{
+    vec v[LANES];
+    for (int j = 0; j < LANES; j++)
+        v[j] = end ? vec_load_part(x + j * channels, channels) : vec_load(x + j * channels);
+    if (channels <= LANES / 2)
+        transpose_half(v);
+    else
+        transpose(v);
+    UNROLL for (int c = 0; c < CNN_FEW_CHANNELS && c < LANES; c++)
+        if (c < channels)
+            vec_store(to + c * apart, v[c]);
+}
+
+/* What a vector writes behind its pixel is written again by the next ones; `end`: the first `whole` may reach there. */
+ALWAYS_INLINE void scatter_few_square(const real *from, long channels, long apart, const int end, long whole, real *y)
+{
+    vec v[LANES];
+    for (int c = 0; c < LANES; c++)
+        v[c] = vec_load(from + min_long(c, channels - 1) * apart);
+    if (channels <= LANES / 2) {
+        transpose_pairs(v);
+        UNROLL for (int j = LANES / 2 - 1; j >= 0; j--)
+            v[2 * j + 1] = __builtin_shufflevector(v[j], v[j], SWAPPED_INDICES), v[2 * j] = v[j];
+    } else
+        transpose(v);
+    for (int j = 0; j < LANES; j++)
+        if (!end || j < whole)
+            vec_store(y + j * channels, v[j]);
+        else
+            vec_store_part(y + j * channels, v[j], channels);
+}
+
+/* Pixels of a square that reach beyond the last of them. */
+ALWAYS_INLINE long reaching(long channels) { return divide_up(LANES, channels) - 1; }
+#endif
+
+/* The last square of a row begins early. */
 void FN(gather_few)(const real *x, long cells, long channels, long apart, real *to)
 {
+    long i = 0;
 #if CNN_HAS_TRANSPOSE
-    for (long i = 0; cells >= LANES; i = min_long(i + LANES, cells - LANES)) {
-        const real *from = x + i * channels;
-        const long room = (cells - i) * channels;
-        vec v[LANES];
-        if (room >= (LANES - 1) * channels + LANES)
-            for (int j = 0; j < LANES; j++)
-                v[j] = vec_load(from + j * channels);
-        else
-            for (int j = 0; j < LANES; j++)
-                v[j] = vec_load_part(from + j * channels, channels);
-        if (channels <= LANES / 2)
-            transpose_half(v);
-        else
-            transpose(v);
-        UNROLL for (int c = 0; c < CNN_FEW_CHANNELS && c < LANES; c++)
-            if (c < channels)
-                vec_store(to + c * apart + i, v[c]);
-        if (i + LANES >= cells)
-            return;
+    for (; i + LANES + reaching(channels) <= cells; i += LANES)
+        gather_few_square(x + i * channels, channels, apart, 0, to + i);
+    if (i < cells && cells >= LANES && (CNN_HAS_MASKED_MOVES || cells - i > LANES / 2)) {
+        if (i + LANES <= cells && cells - i > LANES)
+            gather_few_square(x + i * channels, channels, apart, 1, to + i);
+        gather_few_square(x + (cells - LANES) * channels, channels, apart, 1, to + cells - LANES);
+        return;
     }
 #endif
-    for (long i = 0; i < cells; i++)
+    for (; i < cells; i++)
         for (long c = 0; c < channels; c++)
             to[c * apart + i] = x[i * channels + c];
 }
 
-/* What a vector writes behind its pixel is written again by the next ones. */
 void FN(scatter_few)(const real *from, long cells, long channels, long apart, real *y)
 {
+    long i = 0;
 #if CNN_HAS_TRANSPOSE
-    for (long i = 0; cells >= LANES; i = min_long(i + LANES, cells - LANES)) {
-        vec v[LANES];
-        for (int c = 0; c < LANES; c++)
-            v[c] = vec_load(from + min_long(c, channels - 1) * apart + i);
-        if (channels <= LANES / 2) {
-            transpose_pairs(v);
-            UNROLL for (int j = LANES / 2 - 1; j >= 0; j--)
-                v[2 * j + 1] = __builtin_shufflevector(v[j], v[j], SWAPPED_INDICES), v[2 * j] = v[j];
-        } else
-            transpose(v);
-        const long whole = cells - i - divide_up(LANES, channels); /* pixels with room for a vector, counted from 0 */
-        for (long j = 0; j < LANES; j++)
-            if (j <= whole)
-                vec_store(y + (i + j) * channels, v[j]);
-            else
-                vec_store_part(y + (i + j) * channels, v[j], channels);
-        if (i + LANES >= cells)
-            return;
+    for (; i + LANES + reaching(channels) <= cells; i += LANES)
+        scatter_few_square(from + i, channels, apart, 0, 0, y + i * channels);
+    if (i < cells && cells >= LANES && (CNN_HAS_MASKED_MOVES || cells - i > LANES / 2)) {
+        if (i + LANES <= cells && cells - i > LANES)
+            scatter_few_square(from + i, channels, apart, 1, cells - i - reaching(channels), y + i * channels);
+        scatter_few_square(from + cells - LANES, channels, apart, 1, LANES - reaching(channels), y + (cells - LANES) * channels);
+        return;
     }
 #endif
-    for (long i = 0; i < cells; i++)
+    for (; i < cells; i++)
         for (long c = 0; c < channels; c++)
             y[i * channels + c] = from[c * apart + i];
 }
@@ -163,7 +182,7 @@ void FN(scatter_planes)(struct plane_image image, const real *from, long n, long
     y += n * stride[0] + c * stride[1];
     for (long d = 0; d < planes; d++)
         for (long h = 0; h < rows; h++, from += cells * channels)
-            FN(scatter_cells)(from, stride[1], stride[4], cells, channels, y + d * stride[2] + h * stride[3]);
+            scatter_row(from, stride[1], stride[4], cells, channels, y + d * stride[2] + h * stride[3]);
 }
 
 static size_t side_bytes(const struct planes *s, struct plane_image image) { return aligned((size_t)(plane_cells(image.size) * s->together) * sizeof(real)); }
