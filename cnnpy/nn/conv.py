@@ -1,4 +1,5 @@
-"""Convolution layers."""
+"""Convolution layers. They compute, and hand on, images channels-last, but leave as they are those of at most eight channels in and out, whose rows fill
+vectors better."""
 
 import math
 from collections.abc import Callable

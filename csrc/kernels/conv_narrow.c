@@ -404,21 +404,21 @@ static struct errors copy_dy(const struct plan *s, const struct box *box, long g
     return (struct errors){to, filter, image, plane, s->dy_row};
 }
 
-/* The sum of a filter's dy: vectors in order, then lanes. */
-static real add_errors(const struct box *box, const struct errors *dy, long k)
+/* The sum of each filter's dy: vectors in order, then lanes. All filters go together: every sum waits for its last addition. */
+static void add_errors(const struct plan *s, const struct box *box, const struct errors *dy, real *to)
 {
-    const real *first = dy->first + k * dy->filter;
-    vec sum = {0};
-    real to;
+    vec sum[MOST_FILTERS] = {{0}};
     for (long n = 0; n < box->images; n++)
         for (long d = 0; d < box->size[0]; d++)
             for (long h = 0; h < box->size[1]; h++) {
-                const real *row = first + n * dy->image + d * dy->plane + h * dy->row;
+                const real *row = dy->first + n * dy->image + d * dy->plane + h * dy->row;
                 for (long q = 0; q < box->size[2]; q += LANES)
-                    sum = sum + (box->size[2] - q >= LANES ? vec_load(row + q) : load_end(row + q, box->size[2] - q));
+                    for (long k = 0; k < s->filters; k++) {
+                        const real *at = row + k * dy->filter + q;
+                        sum[k] = sum[k] + (box->size[2] - q >= LANES ? vec_load(at) : load_end(at, box->size[2] - q));
+                    }
             }
-    add_lanes(&sum, 1, &to);
-    return to;
+    add_lanes(sum, s->filters, to);
 }
 
 static void weight_part(void *context, long block, int worker)
@@ -436,8 +436,10 @@ static void weight_part(void *context, long block, int worker)
         weight_table[s->filters - 1][1](s, &box, &dy, planes, t, to);
     for (; t < s->terms; t++)
         weight_table[s->filters - 1][0](s, &box, &dy, planes, t, to);
+    real errors[MOST_FILTERS];
+    add_errors(s, &box, &dy, errors);
     for (long k = 0; k < s->filters; k++)
-        to[k * (s->terms + 1) + s->terms] = add_errors(&box, &dy, k);
+        to[k * (s->terms + 1) + s->terms] = errors[k];
 }
 
 size_t FN(narrow_weight_scratch)(const struct cnn_conv *p, int workers)
