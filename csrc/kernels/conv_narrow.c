@@ -436,7 +436,7 @@ static void weight_part(void *context, long block, int worker)
         weight_table[s->filters - 1][1](s, &box, &dy, planes, t, to);
     for (; t < s->terms; t++)
         weight_table[s->filters - 1][0](s, &box, &dy, planes, t, to);
-    real errors[LANES > MOST_FILTERS ? LANES : MOST_FILTERS];
+    real errors[8 * LANES]; /* room for a vector */
     add_errors(s, &box, &dy, errors);
     for (long k = 0; k < s->filters; k++)
         to[k * (s->terms + 1) + s->terms] = errors[k];
