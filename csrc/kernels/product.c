@@ -385,13 +385,14 @@ static struct runs next_runs(const struct plan *s, const struct coming *input, c
     return runs;
 }
 
-/* How the cells of a box are cut into tiles: all of them, or row after row of the image if that takes hardly more tiles. */
+/* How the cells of a box are cut into tiles: all of them, or row after row of the image if that takes hardly more tiles; up to twice as many where a tile is
+ * one vector wide, because a pointer a cell would be as many loads again as its products have. */
 struct cells { long rows; struct cut cut; };
 
-static struct cells cut_cells(const struct box *b)
+static struct cells cut_cells(const struct box *b, int narrow)
 {
     const long rows = b->images * b->size[0] * b->size[1], width = b->size[2];
-    if (rows * divide_up(width, TILE_ROWS) * 12 <= divide_up(rows * width, TILE_ROWS) * 13)
+    if (rows * divide_up(width, TILE_ROWS) * 12 <= divide_up(rows * width, TILE_ROWS) * (narrow ? 24 : 13))
         return (struct cells){rows, cut_rows(width)};
     return (struct cells){1, cut_rows(rows * width)};
 }
@@ -407,7 +408,7 @@ static void compute_block(void *context, long block, int worker)
     const long first = s->first_panel + slice * s->together, last = min_long(s->first_panel + s->count, first + s->together);
     if (first >= last)
         return;
-    const struct cells cut = cut_cells(&box);
+    const struct cells cut = cut_cells(&box, p->filters <= LANES);
     const long tiles = cut.rows * cut.cut.tiles;
 
     char *mine = s->worker + (size_t)worker * s->worker_bytes;
