@@ -82,7 +82,7 @@ static void find_offsets(const struct plan *s)
 }
 
 /* The same of channels-last images: a row of all planes at once. */
-static void copy_pixels(const struct plan *s, const struct box *box, long image, real *to)
+static void copy_channels_last(const struct plan *s, const struct box *box, long image, real *to)
 {
     const struct cnn_conv *p = s->p;
     long first[3], extent[3];
@@ -114,7 +114,7 @@ static void copy_planes(const struct plan *s, const struct box *box, long group,
 {
     const long image = s->plane * box_extent(&s->in, 0, s->boxes.size[1]);
     if (s->channels > 1 && s->p->groups == 1 && s->p->x[1] == 1 && s->p->x[4] == s->channels && s->in.mode == CNN_ZEROS) {
-        copy_pixels(s, box, image, to);
+        copy_channels_last(s, box, image, to);
         return;
     }
     for (long c = 0; c < s->channels; c++)

@@ -260,7 +260,7 @@ ALWAYS_INLINE void gradient_piece(const struct dense *s, const vec *factor, long
 {
     const long ahead = past ? (long)(-((uintptr_t)(to + begin) / sizeof(real)) % LANES) : 0;
     for (long c = begin, n = min_long(ahead ? ahead : LANES, end - begin); c < end; c += n, n = min_long(LANES, end - c)) {
-        vec v = vec_get(s->x + c, n) * factor[0];
+        vec v = vec_multiply(vec_get(s->x + c, n), factor[0]);
         UNROLL for (int m = 1; m < rows; m++)
             v = vec_madd(vec_get(s->x + m * s->x_row + c, n), factor[m], v);
         if (past && n == LANES)

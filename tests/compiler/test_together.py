@@ -7,16 +7,7 @@ import cnnpy
 from cnnpy import _core, nn, optim
 from cnnpy import functional as F
 from cnnpy.compiler.describe import bytes_moved, flops
-
-OPTIMIZERS = {
-    "SGD": lambda p: optim.SGD(p, lr=0.05),
-    "momentum": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
-    "Adam": lambda p: optim.Adam(p, lr=0.01, weight_decay=1e-3),
-    "AdamW": lambda p: optim.AdamW(p, lr=0.01),
-    "RMSprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
-    "Adagrad": lambda p: optim.Adagrad(p, lr=0.01, lr_decay=0.1),
-    "Adadelta": lambda p: optim.Adadelta(p),
-}
+from tests.compiler.test_compile import OPTIMIZERS
 
 
 def dense(dtype="float32", inputs=300, hidden=37):
