@@ -47,7 +47,7 @@ class CompiledStep(Compiled):
         return self._first(x, y, False)
 
     def _first(self, x, y, whole):
-        """The first half of a step; `whole`: where it is a program, the other half too."""
+        """The first half of a step; with `whole` also the other half where a program runs it: then nothing is left for :meth:`update`."""
         x, y = as_input(self.function, "x", x, False), as_input(self.function, "y", y, True)
         with self._lock:
             self._pending = None

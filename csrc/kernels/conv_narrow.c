@@ -1,5 +1,6 @@
-/* conv_narrow.c: convolution with at most 8 filters a group, forward and weight gradient. Filters would leave most lanes of a
- * vector empty, so the lanes run along a row of pixels: images are copied plane by plane, weights are broadcast.
+/* conv_narrow.c: convolution with at most 8 filters a group, forward and weight gradient, and the input gradient of as few channels, which is
+ * such a forward with the kernel turned round. Filters would leave most lanes of a vector empty, so the lanes run along a row of pixels: images
+ * are copied plane by plane, weights are broadcast.
  *
  *     y[k][q .. q+LANES)  = b[k] + sum over r, c of w[k][c][r] * x[c][row(r)][q + r*dilation ..]
  *     dw[k][c][r]         = sum over rows and q of dy[k][q ..] * x[c][row(r)][q + r*dilation ..], lanes added at a part's end
@@ -81,7 +82,7 @@ static void find_offsets(const struct plan *s)
                     *to++ = c * s->channel + d * p->dilation[0] * s->plane + h * p->dilation[1] * s->row + r * p->dilation[2];
 }
 
-/* The same of channels-last images: a row of all planes at once. */
+/* What copy_planes does, for channels-last images: a row of all planes at once. */
 static void copy_channels_last(const struct plan *s, const struct box *box, long image, real *to)
 {
     const struct cnn_conv *p = s->p;

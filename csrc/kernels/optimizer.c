@@ -127,28 +127,28 @@ static void update_range(const struct update *s, void (*whole)(const struct upda
             memcpy(cells[a] + middle, copy[a], (size_t)rest * sizeof(real));
 }
 
-#define DEFINE_UPDATE(rule, work)                                                              \
-    static __attribute__((noinline)) void rule##_whole(const struct update *s, long begin, long end) \
-    {                                                                                          \
-        for (long i = begin; i < end; i += LANES)                                              \
-            rule##_lanes(s, i);                                                                \
-    }                                                                                          \
-    static void rule##_block(void *context, long block, int worker)                            \
-    {                                                                                          \
-        (void)worker;                                                                          \
-        const struct update *s = context;                                                      \
-        update_range(s, rule##_whole, block *BLOCK, min_long(s->p->size, (block + 1) * BLOCK));               \
-    }                                                                                          \
-    size_t FN(rule##_update_scratch)(const void *problem, int workers)                         \
-    {                                                                                          \
-        (void)problem, (void)workers;                                                          \
-        return 0;                                                                              \
-    }                                                                                          \
-    void FN(rule##_update)(const void *problem, void *const *array, struct cnn_run *run)       \
-    {                                                                                          \
-        struct update s = rule##_arrays(array + 1);                                            \
-        s.p = problem, s.g = array[0];                                                         \
-        cnn_parallel_for(run, divide_up(s.p->size, BLOCK), (double)s.p->size * (work), rule##_block, &s); \
+#define DEFINE_UPDATE(rule, work)                                                                                \
+    static __attribute__((noinline)) void rule##_whole(const struct update *s, long begin, long end)             \
+    {                                                                                                            \
+        for (long i = begin; i < end; i += LANES)                                                                \
+            rule##_lanes(s, i);                                                                                  \
+    }                                                                                                            \
+    static void rule##_block(void *context, long block, int worker)                                              \
+    {                                                                                                            \
+        (void)worker;                                                                                            \
+        const struct update *s = context;                                                                        \
+        update_range(s, rule##_whole, block *BLOCK, min_long(s->p->size, (block + 1) * BLOCK));                  \
+    }                                                                                                            \
+    size_t FN(rule##_update_scratch)(const void *problem, int workers)                                           \
+    {                                                                                                            \
+        (void)problem, (void)workers;                                                                            \
+        return 0;                                                                                                \
+    }                                                                                                            \
+    void FN(rule##_update)(const void *problem, void *const *array, struct cnn_run *run)                         \
+    {                                                                                                            \
+        struct update s = rule##_arrays(array + 1);                                                              \
+        s.p = problem, s.g = array[0];                                                                           \
+        cnn_parallel_for(run, divide_up(s.p->size, BLOCK), (double)s.p->size * (work), rule##_block, &s);        \
     }
 
 DEFINE_UPDATE(sgd, 0.3)
@@ -159,13 +159,13 @@ DEFINE_UPDATE(adadelta, 1)
 
 void FN(update_some)(int update, const struct cnn_update *p, void *const *state, const real *g, long first, long count)
 {
-#define SOME(rule)                                                                                     \
-    case CNN_##rule##_update: {                                                                        \
-        struct update s = rule##_arrays(state);                                                        \
-        s.p = p, s.g = g, s.w += first;                                                                \
-        s.m = s.m ? s.m + first : NULL, s.v = s.v ? s.v + first : NULL, s.z = s.z ? s.z + first : NULL; \
-        update_range(&s, rule##_whole, 0, count);                                                                     \
-        break;                                                                                         \
+#define SOME(rule)                                                                                               \
+    case CNN_##rule##_update: {                                                                                  \
+        struct update s = rule##_arrays(state);                                                                  \
+        s.p = p, s.g = g, s.w += first;                                                                          \
+        s.m = s.m ? s.m + first : NULL, s.v = s.v ? s.v + first : NULL, s.z = s.z ? s.z + first : NULL;          \
+        update_range(&s, rule##_whole, 0, count);                                                                \
+        break;                                                                                                   \
     }
     switch (update) {
         SOME(sgd)

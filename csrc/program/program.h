@@ -17,8 +17,7 @@ struct cnn_line {
 };
 
 /* Runs lines[0..count): scratch must suit every line for run->workers. The first line that did not finish, or count.
- * together: weight gradients and their updates are made
- * together, at the place of the gradient. seconds: where not NULL, what each line took is added there. */
+ * together: a weight gradient and its update run as one, at the place of the gradient. seconds: where not NULL, what each line took is added there. */
 long cnn_program_run(const struct cnn_line *lines, long count, int together, struct cnn_run *run, double *seconds);
 
 /* The most scratch that any line needs. */
