@@ -221,9 +221,9 @@ class Profile:
                 f"{i:4} {line.entry.name:<24} {text[1]:<44} {seconds * 1e6:10.1f} us {100 * seconds / self.total:5.1f} % {work / max(seconds, 1e-9) / 1e9:7.1f} GF/s "
                 f"{moved / max(seconds, 1e-9) / 1e9:6.1f} GB/s {100 * self.bound(row) / max(seconds, 1e-9):4.0f} % of the bound"
             )
-        lines.append(f"{self.total * 1e3:.3f} ms in all")
+        lines.append(f"{self.total * 1e3:.4f} ms in all")
         for name, seconds in self.by_entry().items():
-            lines.append(f"     {name:<28} {seconds * 1e3:9.3f} ms {100 * seconds / self.total:5.1f} %")
+            lines.append(f"     {name:<28} {seconds * 1e3:10.4f} ms {100 * seconds / self.total:5.1f} %")
         return "\n".join(lines)
 
 

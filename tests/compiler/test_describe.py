@@ -110,7 +110,7 @@ def test_profile_counts_and_sorts(characters):
     text = str(profile).splitlines()
     share = f"{100 * busy[1] / profile.total:5.1f} %"
     assert share in text[lines.index(busy[0])] and f"{busy[2] / busy[1] / 1e9:7.1f} GF/s" in text[lines.index(busy[0])]
-    assert text[len(lines)] == f"{profile.total * 1e3:.3f} ms in all" and len(text) == len(lines) + 1 + len(by_entry)
+    assert text[len(lines)] == f"{profile.total * 1e3:.4f} ms in all" and len(text) == len(lines) + 1 + len(by_entry)
 
 
 def test_lines_of_a_printed_program(characters):

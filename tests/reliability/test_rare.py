@@ -212,11 +212,13 @@ def test_a_profile_adds_up():
     total = float(text[whole].split()[0]) * 1e3
     lines = [re.search(r"([\d.]+) us +([\d.]+) %", line) for line in text[:whole]]
     kinds = [re.search(r"([\d.]+) ms +([\d.]+) %", line) for line in text[whole + 1 :]]
-    assert len(lines) >= 2 and sum(float(m[1]) for m in lines) == pytest.approx(total, abs=1)
-    assert sum(float(m[1]) for m in kinds) * 1e3 == pytest.approx(total, abs=2)
+    rounded = 0.05  # microseconds at most that a printed time is off, lines and sums alike, and percent that a share is
+    assert len(lines) >= 2 and sum(float(m[1]) for m in lines) == pytest.approx(total, abs=rounded * (len(lines) + 1.1))
+    assert sum(float(m[1]) for m in kinds) * 1e3 == pytest.approx(total, abs=rounded * (len(kinds) + 1.1))
     for found in (lines, kinds):
-        assert sum(float(m[2]) for m in found) == pytest.approx(100, abs=0.5)
-    assert all(float(m[2]) == pytest.approx(100 * float(m[1]) / total, abs=2) for m in lines)
+        assert sum(float(m[2]) for m in found) == pytest.approx(100, abs=rounded * (len(found) + 0.1))
+    for m in lines:
+        assert float(m[2]) == pytest.approx(100 * float(m[1]) / total, abs=1.1 * rounded + 2.1 * rounded * 100 / total)
 
 
 def test_interrupts_stay_what_others_made_of_them():
