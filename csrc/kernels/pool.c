@@ -1,4 +1,5 @@
-/* pool.c: maximum and average over windows of each channel alone; the average is in pool_average.c.
+/* pool.c: maximum and average over windows of each channel alone; the average is in pool_average.c, a maximum's gradient
+ * from taps in pool_taps.c.
  *
  *     W(p) = the cells p*stride - before + r*dilation of a window that lie inside the image
  *     max      y[p] = the first maximum of x over W(p) in scan order; the first NaN beats all;   dx[index[p]] += dy[p]
@@ -153,15 +154,6 @@ static void max_forward(const struct cnn_pool *p, const real *x, real *y, struct
     cnn_parallel_for(run, rows_of(p, p->out), work_of_pool(p), max_row, (void *)&s);
 }
 
-/* Every cell lies in just one window. */
-static int covers(const struct cnn_pool *p)
-{
-    for (int a = 0; a < 3; a++)
-        if (p->adaptive || p->window[a] != p->stride[a] || p->dilation[a] != 1 || p->before[a] != 0 || p->out[a] * p->stride[a] < p->in[a])
-            return 0;
-    return 1;
-}
-
 /* Gradients of one image's channels go back in scan order of the outputs. Cells of dx are zeroed shortly before they are needed. */
 static void max_backward_channels(void *context, long block, int worker)
 {
@@ -202,95 +194,6 @@ static void max_backward(const struct cnn_pool *p, const real *dy, real *dx, str
     cnn_parallel_for(run, p->n * divide_up(p->c, SHARE), work, max_backward_channels, &s);
 }
 
-/* Gradients of one image's channels by their windows' taps: every cell of a window adds dy where its tap won. A tap beyond the
- * window, which no forward writes, adds nothing. */
-ALWAYS_INLINE void add_where(real *to, vec dy, mask tap, bits k, long valid, int covered)
-{
-    vec share = (vec)((tap == (mask){0} + k) & (mask)dy);
-    if (!covered)
-        share = vec_get(to, valid) + share;
-    vec_put(to, share, valid);
-}
-
-ALWAYS_INLINE mask taps_of(const uint8_t *tap, long valid)
-{
-    mask m = {0};
-    for (long v = 0; v < valid; v++)
-        m[v] = tap[v];
-    return m;
-}
-
-/* dy of one window goes to the cells of its channels' taps. */
-static void add_window(const struct cnn_pool *p, const struct range r[3], const real *dy, const uint8_t *tap, long channels, int covered, real *image)
-{
-    const long whole = channels / LANES * LANES;
-    struct cells cells;
-    if ((r[0].end - r[0].begin) * (r[1].end - r[1].begin) * (r[2].end - r[2].begin) <= COMPARED) {
-        find_cells(p, r, &cells);
-        for (long c = 0; c < whole; c += LANES) {
-            const vec g = vec_load(dy + c);
-            const mask t = taps_load(tap + c);
-            for (long i = 0; i < cells.count; i++)
-                add_where(image + cells.at[i] + c, g, t, cells.tap[i], LANES, covered);
-        }
-        for (long i = 0; whole < channels && i < cells.count; i++)
-            add_where(image + cells.at[i] + whole, vec_get(dy + whole, channels - whole), taps_of(tap + whole, channels - whole), cells.tap[i], channels - whole, covered);
-        return;
-    }
-    long at[TABLE];
-    for (long t = 0; t < TABLE; t++)
-        at[t] = -1; /* taps that the window lacks */
-    for (long d = r[0].begin; d < r[0].end; d++)
-        for (long h = r[1].begin; h < r[1].end; h++)
-            for (long w = r[2].begin; w < r[2].end; w++)
-                at[(d * p->window[1] + h) * p->window[2] + w] = cell_at(p, r, d, h, w);
-    for (long c = 0; c < channels; c++)
-        if (at[tap[c]] >= 0)
-            image[at[tap[c]] + c] += dy[c];
-}
-
-static void taps_backward_channels(void *context, long block, int worker)
-{
-    (void)worker;
-    const struct pool *s = context; /* x is dy, y is dx */
-    const struct cnn_pool *p = s->p;
-    const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
-    const long cells = p->in[0] * p->in[1] * p->in[2];
-    const int dense = dense_plane(p), covered = covers(p) && p->window[0] * p->window[1] * p->window[2] <= COMPARED;
-    real *image = s->y + n * p->x[0] + begin;
-    long zeroed = covered ? cells : 0;
-    for (long d = 0; d < p->out[0]; d++)
-        for (long h = 0; h < p->out[1]; h++) {
-            const real *dy = s->x + n * p->y[0] + d * p->y[2] + h * p->y[3] + begin;
-            const uint8_t *row = s->won.tap + n * s->won.image + (d * p->out[1] + h) * p->out[2] * s->won.apart + begin * s->won.channel;
-            struct range r[3] = {taps_inside(p, 0, d), taps_inside(p, 1, h)};
-            if (!covered) {
-                const long reach = reach_of(p, r);
-                zero_cells(p, dense, zeroed, reach, channels, image);
-                zeroed = max_long(zeroed, reach);
-            }
-            for (long w = 0; w < p->out[2]; w++) {
-                r[2] = taps_inside(p, 2, w);
-                const uint8_t *tap = row + w * s->won.apart;
-                uint8_t side_by_side[SHARE];
-                if (s->won.channel != 1) {
-                    for (long c = 0; c < channels; c++)
-                        side_by_side[c] = tap[c * s->won.channel];
-                    tap = side_by_side;
-                }
-                add_window(p, r, dy + w * p->y[4], tap, channels, covered, image);
-            }
-        }
-    zero_cells(p, dense, zeroed, cells, channels, image);
-}
-
-static void taps_backward(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run)
-{
-    struct pool s = {.p = p, .x = dy, .y = dx, .won = won};
-    const double work = (double)(p->n * p->c) * (double)(p->in[0] * p->in[1] * p->in[2]) * 0.5;
-    cnn_parallel_for(run, p->n * divide_up(p->c, SHARE), work, taps_backward_channels, &s);
-}
-
 static size_t no_scratch(const struct cnn_pool *p, int workers)
 {
     (void)p, (void)workers;
@@ -319,7 +222,7 @@ static struct winners taps_at(const struct cnn_pool *p, uint8_t *tap)
 POOL(max_pool_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], array[1], INDEX(array[2]))
 POOL(max_pool_backward, &FN(max_of_rows_back), no_scratch, max_backward, 0, array[0], array[2], INDEX(array[1]))
 POOL(max_pool_taps_forward, &FN(max_of_rows), max_scratch, max_forward, 1, array[0], array[1], TAPS(array[2]))
-POOL(max_pool_taps_backward, &FN(max_of_rows_back), no_scratch, taps_backward, 0, array[0], array[2], TAPS(array[1]))
+POOL(max_pool_taps_backward, &FN(max_of_rows_back), FN(taps_scratch), FN(taps_backward), 0, array[0], array[2], TAPS(array[1]))
 POOL(avg_pool_backward, &FN(average_of_rows_back), FN(average_scratch), FN(average_backward), 0, array[0], array[1], INDEX(NULL))
 
 static const struct pool_ways average = {&FN(average_of_rows), FN(average_scratch), FN(average_forward), 1};

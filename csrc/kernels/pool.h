@@ -46,6 +46,18 @@ ALWAYS_INLINE void taps_store(uint8_t *tap, mask which)
 #endif
 }
 
+/* dy where the cell's tap is `name`, else 0. */
+ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
+{
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512BW__) && defined(__AVX512VL__)
+    __m128i bytes = _mm_setzero_si128();
+    __builtin_memcpy(&bytes, tap, LANES);
+    return vec_load_masked(dy, _mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8((char)name)));
+#else
+    return (vec)((taps_load(tap) == (mask){0} + name) & (mask)vec_load(dy));
+#endif
+}
+
 /* Taps of a window that lie inside the image, [begin, end), at output cell `cell` of axis a. */
 struct range {
     long begin, end, first; /* first: input cell of tap 0, perhaps negative */
@@ -86,7 +98,6 @@ ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long
     *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
 }
 
-enum { COMPARED = 16 }; /* windows of more cells are not searched for the one that won, where channels are in the lanes */
 
 enum { SHARE = 64 }; /* channels of an image whose gradients go back in one block */
 
@@ -98,8 +109,11 @@ ALWAYS_INLINE long place_of(const struct cnn_pool *p, int dense, long i)
 
 ALWAYS_INLINE void zero_cells(const struct cnn_pool *p, int dense, long first, long last, long channels, real *image)
 {
-    for (long i = first; i < last; i++)
-        memset(image + place_of(p, dense, i), 0, (size_t)channels * sizeof(real));
+    if (dense && channels == p->x[4] && first < last)
+        memset(image + first * channels, 0, (size_t)((last - first) * channels) * sizeof(real));
+    else
+        for (long i = first; i < last; i++)
+            memset(image + place_of(p, dense, i), 0, (size_t)channels * sizeof(real));
 }
 
 /* Cells of a plane follow each other at one distance. */
@@ -162,15 +176,20 @@ size_t FN(average_scratch)(const struct cnn_pool *p, int workers);
 void FN(average_forward)(const struct cnn_pool *p, const real *x, real *y, struct winners won, struct cnn_run *run);
 void FN(average_backward)(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run);
 
+/* Gradients of maxima from taps, over channels that are neighbours. */
+size_t FN(taps_scratch)(const struct cnn_pool *p, int workers);
+void FN(taps_backward)(const struct cnn_pool *p, const real *dy, real *dx, struct winners won, struct cnn_run *run);
+
 /* Averages over whole planes, for any memory order; without scratch. */
 int FN(whole_planes)(const struct cnn_pool *p);
 void FN(average_whole)(const struct cnn_pool *p, const real *x, real *y, struct cnn_run *run);
 
-/* A way of computing: which problems it takes, how. */
+/* A way of computing: which problems it takes, how; up to how many channels it takes also where these are neighbours. */
 struct pool_way {
     int (*takes)(const struct cnn_pool *p);
     pool_scratch_function *scratch;
     pool_function *run;
+    long neighbours;
 };
 
 /* Of images whose rows are contiguous. */

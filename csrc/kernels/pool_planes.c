@@ -88,7 +88,7 @@ static struct planes describe(const struct pool_planes *q, int as_rows)
 }
 
 static int neighbours(const struct cnn_pool *p) { return p->x[1] == 1 && p->y[1] == 1 && p->c > 1; }
-static int by_rows(const struct cnn_pool *p, struct pool_ways ways) { return ways.rows && !neighbours(p) && ways.rows->takes(p); }
+static int by_rows(const struct cnn_pool *p, struct pool_ways ways) { return ways.rows && (!neighbours(p) || p->c <= ways.rows->neighbours) && ways.rows->takes(p); }
 
 size_t FN(pool_scratch)(const struct cnn_pool *p, struct pool_ways ways, int workers)
 {

@@ -158,26 +158,9 @@ ALWAYS_INLINE mask lanes_from(long first)
     return number >= (mask){0} + (bits)first;
 }
 
-/* dy where the cell's tap is `name`, else 0. */
-ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
-{
-#if CNN_VECTOR_BYTES == 64 && defined(__AVX512BW__) && defined(__AVX512VL__)
-    __m128i bytes = _mm_setzero_si128();
-    __builtin_memcpy(&bytes, tap, LANES);
-    return vec_load_masked(dy, _mm_cmpeq_epi8_mask(bytes, _mm_set1_epi8((char)name)));
-#else
-    return (vec)((taps_load(tap) == (mask){0} + name) & (mask)vec_load(dy));
-#endif
-}
-
 /* Few rows of windows and few taps: each cell's shares are added in registers, row by row and from the last tap to the first. What was just stored, read
- * again from one cell on, would wait until it had left the processor. A window's share is dy, for maxima (tap) at the cell that won alone. */
+ * again from one cell on, would wait until it had left the processor. */
 enum { GATHERED = 8, NARROW = 4 * LANES };
-struct window_row {
-    const real *dy;
-    const uint8_t *tap;
-    bits name;
-};
 
 /* A row of few windows has a row of its own with zeros on both sides, so that all its cells are like those in the middle. */
 ALWAYS_INLINE int narrow(const struct cnn_pool *p) { return p->out[2] < NARROW; }
@@ -189,7 +172,6 @@ struct gathering {
     long phases, room, windows;
     struct {
         long cells, low, high, last, ahead[GATHERED];
-        bits column[GATHERED];
         int taps;
     } phase[GATHERED];
 };
@@ -206,7 +188,7 @@ ALWAYS_INLINE void plan_gathering(const struct cnn_pool *p, const struct steps *
         struct shift t = steps->last;
         for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t))
             if (t.phase == f) {
-                g->phase[f].ahead[taps] = t.ahead, g->phase[f].column[taps++] = (bits)k;
+                g->phase[f].ahead[taps++] = t.ahead;
                 low = max_long(low, t.begin + t.ahead), high = min_long(high, t.end + t.ahead);
             }
         g->phase[f].taps = taps, g->phase[f].last = narrow(p) ? cells : high - LANES;
@@ -218,18 +200,13 @@ ALWAYS_INLINE void plan_gathering(const struct cnn_pool *p, const struct steps *
     }
 }
 
-ALWAYS_INLINE vec share_at(const struct window_row *share, const int named, long q)
-{
-    return named ? share_of(share->dy + q, share->tap + q, share->name) : vec_load(share->dy + q);
-}
-
 /* `count` shares of each cell, rows of windows moved to where the cells are; a constant at every call. */
-ALWAYS_INLINE void gather_vectors(const struct window_row *share, const int count, const int named, long low, long high, long last, real *to)
+ALWAYS_INLINE void gather_vectors(const real *const *share, const int count, long low, long high, long last, real *to)
 {
     for (long q = low;; q = min_long(q + LANES, last)) {
         vec sum = {0};
         UNROLL for (int i = 0; i < count; i++)
-            sum = sum + share_at(share + i, named, q);
+            sum = sum + vec_load(share[i] + q);
         vec_store(to + q, sum);
         if (q + LANES >= high)
             return;
@@ -237,50 +214,46 @@ ALWAYS_INLINE void gather_vectors(const struct window_row *share, const int coun
 }
 
 /* The same for any number of them. */
-ALWAYS_INLINE void gather_many(const struct window_row *share, int count, const int named, long low, long high, long last, real *to)
+ALWAYS_INLINE void gather_many(const real *const *share, int count, long low, long high, long last, real *to)
 {
     for (long q = low;; q = min_long(q + LANES, last)) {
         vec sum = {0};
         for (int i = 0; i < count; i++)
-            sum = sum + share_at(share + i, named, q);
+            sum = sum + vec_load(share[i] + q);
         vec_store(to + q, sum);
         if (q + LANES >= high)
             return;
     }
 }
 
-ALWAYS_INLINE void gather_rows(const struct gathering *g, const struct window_row *row, int rows, const int named, real *phases)
+ALWAYS_INLINE void gather_rows(const struct gathering *g, const real *const *row, int rows, real *phases)
 {
     for (long f = 0; f < g->phases; f++) {
         real *to = phases + f * g->room;
         const long cells = g->phase[f].cells, low = g->phase[f].low, high = g->phase[f].high, last = g->phase[f].last, *ahead = g->phase[f].ahead;
-        const bits *column = g->phase[f].column;
         const int taps = g->phase[f].taps, count = rows * taps;
-        struct window_row share[GATHERED * GATHERED];
+        const real *share[GATHERED * GATHERED];
         for (int r = 0, i = 0; r < rows; r++)
-            for (int t = 0; t < taps; t++, i++) {
-                share[i].dy = row[r].dy - ahead[t];
-                if (named)
-                    share[i].tap = row[r].tap - ahead[t], share[i].name = row[r].name + column[t];
-            }
+            for (int t = 0; t < taps; t++, i++)
+                share[i] = row[r] - ahead[t];
         if (low < high)
             switch (count) {
-            case 0: gather_vectors(share, 0, named, low, high, last, to); break;
-            case 1: gather_vectors(share, 1, named, low, high, last, to); break;
-            case 2: gather_vectors(share, 2, named, low, high, last, to); break;
-            case 3: gather_vectors(share, 3, named, low, high, last, to); break;
-            case 4: gather_vectors(share, 4, named, low, high, last, to); break;
-            case 6: gather_vectors(share, 6, named, low, high, last, to); break;
-            case 9: gather_vectors(share, 9, named, low, high, last, to); break;
-            default: gather_many(share, count, named, low, high, last, to);
+            case 0: gather_vectors(share, 0, low, high, last, to); break;
+            case 1: gather_vectors(share, 1, low, high, last, to); break;
+            case 2: gather_vectors(share, 2, low, high, last, to); break;
+            case 3: gather_vectors(share, 3, low, high, last, to); break;
+            case 4: gather_vectors(share, 4, low, high, last, to); break;
+            case 6: gather_vectors(share, 6, low, high, last, to); break;
+            case 9: gather_vectors(share, 9, low, high, last, to); break;
+            default: gather_many(share, count, low, high, last, to);
             }
         for (long q = low ? 0 : high; q < cells; q = q + 1 == low ? high : q + 1) {
             real sum = 0;
             for (int r = 0; r < rows; r++)
                 for (int t = 0; t < taps; t++) {
                     const long w = q - ahead[t];
-                    if (w >= 0 && w < g->windows && (!named || row[r].tap[w] == row[r].name + column[t]))
-                        sum += row[r].dy[w];
+                    if (w >= 0 && w < g->windows)
+                        sum += row[r][w];
                 }
             to[q] = sum;
         }

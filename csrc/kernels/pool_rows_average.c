@@ -276,7 +276,7 @@ static void average_return(void *context, long block, int worker)
             put_shares(p, any ? shares : NULL, dx);
             continue;
         }
-        struct window_row rows[GATHERED];
+        const real *rows[GATHERED];
         const int gathers = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1) <= GATHERED && can_gather(p);
         int count = 0;
         if (!gathers)
@@ -291,12 +291,12 @@ static void average_return(void *context, long block, int worker)
                     find_shares(p, from, (real)cells, parts, to);
                 found[slot] = from, found_cells[slot] = cells;
                 if (gathers)
-                    rows[count++] = (struct window_row){.dy = to};
+                    rows[count++] = to;
                 else
                     add_shares(p, &steps, to, phases);
             }
         if (gathers)
-            gather_rows(&gathering, rows, count, 0, phases);
+            gather_rows(&gathering, rows, count, phases);
         merge_phases(p, phases, steps.room, dx);
     }
 }
@@ -311,5 +311,5 @@ static void average_rows_backward(const struct cnn_pool *problem, const real *dy
     run_rows(&s, p.in, average_return, run);
 }
 
-const struct pool_way FN(average_of_rows) = {average_takes, average_rows_scratch, average_rows_forward};
-const struct pool_way FN(average_of_rows_back) = {average_return_takes, average_return_scratch, average_rows_backward};
+const struct pool_way FN(average_of_rows) = {average_takes, average_rows_scratch, average_rows_forward, 0};
+const struct pool_way FN(average_of_rows_back) = {average_return_takes, average_return_scratch, average_rows_backward, 0};

@@ -1,6 +1,10 @@
 /* pool_rows_max.c: maxima over windows of images whose rows are contiguous, and their gradients. */
 #include "pool_rows.h"
 
+#include <limits.h>
+
+#include <limits.h>
+
 enum { NEAR = 64, FEWEST = LANES / 4 > 2 ? LANES / 4 : 2 }; /* cells of a window at most; columns of a row at least, where a vector of them is one load or two */
 
 static int max_takes(const struct cnn_pool *p)
@@ -204,39 +208,50 @@ static void max_rows_forward(const struct cnn_pool *problem, const real *x, real
     run_rows(&s, p.out, max_rows, run);
 }
 
-/* Gradients of whole planes: zeroed, then every window adds to the cell that won. */
-static int max_return_takes(const struct cnn_pool *p)
-{
-    /* Rows of few windows, and of those that overlap some more: faster with channels in the lanes. Measured. */
-    double cells = 1; /* of a window, about */
-    for (int a = 0; a < 3; a++)
-        cells *= p->adaptive ? (double)p->in[a] / (double)max_long(1, p->out[a]) : (double)p->window[a];
-    const int many = p->n * p->c >= LANES, few = many && 2 * p->out[2] < LANES && cells <= COMPARED;
-    const int overlapping = many && !p->adaptive && p->window[2] > p->stride[2] && p->out[2] >= LANES && p->out[2] < 2 * LANES;
-    return p->x[4] == 1 && p->y[4] == 1 && dense_plane(p) && !few && !overlapping;
-}
+/* Gradients of whole planes: zeroed, then every window adds to the cell that won, which is in the first cache by then. */
+enum { FEW = 8 }; /* channels side by side that are still taken one by one */
+static int max_return_takes(const struct cnn_pool *p) { return dense_plane(p); }
 
+/* In memory, from the first cell of a window to those of its taps; windows lack the others, which no forward writes: these lie beyond any plane. */
 enum { ALL_TAPS = 256 };
-
-/* Adds a row of windows. Taps outside the window or the image, which no forward writes, add nothing. */
-static void return_taps(const struct rows *s, const struct range r[2], const long at[ALL_TAPS], const real *dy, const uint8_t *tap, real *dx)
+static void find_taps(const struct rows *s, long at[ALL_TAPS])
 {
     const struct cnn_pool *p = s->p;
-    const int whole = r[0].begin == 0 && r[0].end == p->window[0] && r[1].begin == 0 && r[1].end == p->window[1];
-    const long apart = s->won.apart, step = p->stride[2];
-    real *first = dx + (r[0].first * p->in[1] + r[1].first) * p->in[2];
-    for (long w = 0; w < p->out[2]; w++) {
-        const long t = tap[w * apart];
-        if (whole && w >= s->low && w < s->high) {
-            if (at[t] >= 0)
-                first[w * step - p->before[2] + at[t]] += dy[w];
-            continue;
-        }
-        const struct range r2 = s->columns[w].taps;
-        const long i = t / s->named[2] / s->named[1], j = t / s->named[2] % s->named[1], k = t % s->named[2];
-        if (i >= r[0].begin && i < r[0].end && j >= r[1].begin && j < r[1].end && k >= r2.begin && k < r2.end)
-            first[r2.first + at[t]] += dy[w];
+    for (long t = 0; t < ALL_TAPS; t++)
+        at[t] = LONG_MIN / 2;
+    for (long i = 0; i < p->window[0]; i++)
+        for (long j = 0; j < p->window[1]; j++)
+            for (long k = 0; k < p->window[2]; k++) {
+                const long t = (i * s->named[1] + j) * s->named[2] + k;
+                if (t < ALL_TAPS)
+                    at[t] = ((i * p->dilation[0] * p->in[1] + j * p->dilation[1]) * p->in[2] + k * p->dilation[2]) * p->x[4];
+            }
+}
+
+/* Adds a row of windows, whose first one begins `first` reals behind the plane's first cell, or in front of it. `end`: behind its last one. */
+ALWAYS_INLINE void return_taps(const struct rows *s, const long at[ALL_TAPS], long first, const real *dy, const long across, const uint8_t *tap, const long apart, const int adaptive,
+                               unsigned long end, real *plane)
+{
+    const long cell = s->p->x[4], step = s->p->stride[2] * cell;
+    first -= adaptive ? 0 : s->p->before[2] * cell;
+    for (long w = 0; w < s->p->out[2]; w++, dy += across, tap += apart, first += adaptive ? 0 : step) {
+        const unsigned long i = (unsigned long)(first + at[*tap] + (adaptive ? s->columns[w].taps.first * cell : 0));
+        if (i < end)
+            plane[i] += *dy;
     }
+}
+
+static int side_by_side(const struct cnn_pool *p) { return p->x[1] == 1 && p->x[4] == p->c; }
+
+static void zero_plane(const struct cnn_pool *p, long c, long cells, real *dx)
+{
+    if (p->x[4] == 1)
+        memset(dx, 0, (size_t)cells * sizeof(real));
+    else if (!side_by_side(p))
+        for (long i = 0; i < cells; i++)
+            dx[i * p->x[4]] = 0;
+    else if (c == 0) /* the image's others follow in this block */
+        memset(dx, 0, (size_t)(cells * p->c) * sizeof(real));
 }
 
 static void max_return(void *context, long block, int worker)
@@ -244,198 +259,103 @@ static void max_return(void *context, long block, int worker)
     (void)worker;
     const struct rows *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
-    const long cells = p->in[0] * p->in[1] * p->in[2];
+    const long cells = p->in[0] * p->in[1] * p->in[2], apart = s->won.apart, across = p->y[4], cell = p->x[4];
+    const unsigned long last = (unsigned long)(cells * cell);
     long at[ALL_TAPS];
-    for (long t = 0; t < ALL_TAPS; t++)
-        at[t] = -1;
-    for (long i = 0; s->won.tap && i < p->window[0]; i++)
-        for (long j = 0; j < p->window[1]; j++)
-            for (long k = 0; k < p->window[2]; k++) {
-                const long t = (i * s->named[1] + j) * s->named[2] + k;
-                if (t < ALL_TAPS)
-                    at[t] = (i * p->dilation[0] * p->in[1] + j * p->dilation[1]) * p->in[2] + k * p->dilation[2];
-            }
+    if (s->won.tap)
+        find_taps(s, at);
     for (long plane = block * s->many; plane < min_long((block + 1) * s->many, p->n * p->c); plane++) {
-        struct place here = {plane / p->c, plane % p->c, 0, 0};
-        const real *dy = s->x + here.n * p->y[0] + here.c * p->y[1];
-        real *dx = s->y + here.n * p->x[0] + here.c * p->x[1];
-        memset(dx, 0, (size_t)cells * sizeof(real));
-        for (here.d = 0; here.d < p->out[0]; here.d++)
-            for (here.h = 0; here.h < p->out[1]; here.h++) {
-                const real *from = dy + here.d * p->y[2] + here.h * p->y[3];
-                const struct winner_row won = winner_row(s, here, (plane * p->out[0] + here.d) * p->out[1] + here.h);
-                if (won.tap) {
-                    const struct range r[2] = {s->lines[0][here.d].taps, s->lines[1][here.h].taps};
-                    return_taps(s, r, at, from, won.tap, dx);
+        const long n = plane / p->c, c = plane % p->c;
+        const uint8_t *tap = s->won.tap ? s->won.tap + n * s->won.image + c * s->won.channel : NULL;
+        const int64_t *index = s->won.index ? s->won.index + plane * p->out[0] * p->out[1] * p->out[2] : NULL;
+        real *dx = s->y + n * p->x[0] + c * p->x[1];
+        zero_plane(p, c, cells, dx);
+        for (long d = 0; d < p->out[0]; d++)
+            for (long h = 0; h < p->out[1]; h++) {
+                const real *dy = s->x + n * p->y[0] + c * p->y[1] + d * p->y[2] + h * p->y[3];
+                const long first = (s->lines[0][d].taps.first * p->in[1] + s->lines[1][h].taps.first) * p->in[2] * cell;
+                if (!tap) {
+                    for (long w = 0; w < p->out[2]; w++)
+                        dx[index[w] * cell] += dy[w * across];
+                    index += p->out[2];
                     continue;
                 }
-                for (long w = 0; w < p->out[2]; w++)
-                    dx[won.index[w]] += from[w];
+                if (p->adaptive)
+                    return_taps(s, at, first, dy, across, tap, apart, 1, last, dx);
+                else if (apart == 1 && across == 1)
+                    return_taps(s, at, first, dy, 1, tap, 1, 0, last, dx);
+                else
+                    return_taps(s, at, first, dy, across, tap, apart, 0, last, dx);
+                tap += p->out[2] * apart;
             }
     }
 }
 
-/* The gradient of a maximum from taps, row by row as that of an average: a window's share of a cell is dy where the cell's tap won.
- * Only where windows are small is comparing with every tap better than adding where one won. */
-static int compares(const struct rows *s)
+/* Every cell lies in one window of two columns: rows of many windows are compared with both taps, and dx is not zeroed. */
+static int pairs(const struct cnn_pool *p, struct winners won)
 {
-    const struct cnn_pool *p = s->p;
-    if (!s->won.tap || s->won.apart != 1 || p->out[2] < LANES || p->adaptive)
-        return 0;
-    double reach = 1;
-    for (int a = 0; a < 3; a++) {
-        reach *= (double)p->window[a] / (double)p->stride[a];
-        if (p->dilation[a] != 1)
-            return 0;
-    }
-    return p->stride[2] <= 2 && reach <= 4;
+    return won.tap && won.apart == 1 && p->x[4] == 1 && p->y[4] == 1 && !p->adaptive && apart(p) && p->window[2] == 2 && p->stride[2] == 2 && p->dilation[0] == 1 && p->dilation[1] == 1 &&
+           p->dilation[2] == 1 && p->before[2] == 0 && p->in[2] == 2 * p->out[2] && p->out[2] >= 2 * LANES && CNN_HAS_TRANSPOSE;
 }
 
-#ifdef __AVX2__
-enum { GATHERS = 1 };
-#else
-enum { GATHERS = 0 }; /* taps are widened lane by lane: each once is enough */
-#endif
-
-static void add_winners(const struct cnn_pool *p, const struct steps *steps, const real *dy, const uint8_t *tap, bits name, real *phases)
-{
-    struct shift t = steps->last;
-    for (long k = p->window[2] - 1; k >= 0; k--, shift_back(steps, &t)) {
-        real *to = phases + t.phase * steps->room + t.ahead;
-        long w = t.begin;
-        for (; w + LANES <= t.end; w += LANES)
-            vec_store(to + w, vec_load(to + w) + share_of(dy + w, tap + w, name + (bits)k));
-        if (w < t.end && t.end - t.begin >= LANES) {
-            const long done = w - (t.end - LANES);
-            w = t.end - LANES;
-            vec_store(to + w, vec_load(to + w) + (vec)((mask)share_of(dy + w, tap + w, name + (bits)k) & lanes_from(done)));
-            w = t.end;
-        }
-        for (; w < t.end; w++)
-            to[w] += tap[w] == name + k ? dy[w] : 0;
-    }
-}
-
-/* Every cell of the row lies in one window of two columns. */
 static void put_pairs(const struct cnn_pool *p, const real *dy, const uint8_t *tap, bits name, real *dx)
 {
-    long w = 0;
 #if CNN_HAS_TRANSPOSE
-    for (; w < p->out[2]; w += LANES) {
+    for (long w = 0; w < p->out[2]; w += LANES) {
         w = min_long(w, p->out[2] - LANES);
-        const vec a = share_of(dy + w, tap + w, name), b = share_of(dy + w, tap + w, name + 1);
+        const vec a = share_of(dy + w, tap + w, name) + (vec){0}, b = share_of(dy + w, tap + w, name + 1) + (vec){0}; /* a sum as elsewhere: no -0 */
         vec_store(dx + 2 * w, __builtin_shufflevector(a, b, LOWER_INDICES));
         vec_store(dx + 2 * w + LANES, __builtin_shufflevector(a, b, UPPER_INDICES));
     }
+#else
+    (void)p, (void)dy, (void)tap, (void)name, (void)dx;
 #endif
-    for (; w < p->out[2]; w++)
-        for (int k = 0; k < 2; k++)
-            dx[2 * w + k] = tap[w] == name + k ? dy[w] : 0;
 }
 
-static size_t phases_bytes(const struct cnn_pool *p) { return aligned((size_t)(p->stride[2] <= 2 ? p->stride[2] * phase_room(p) : 0) * sizeof(real)); }
-
-/* Copies of rows of windows with zeros on both sides. */
-struct wide_rows {
-    real *dy;
-    uint8_t *tap;
-    const uint8_t *found[GATHERED]; /* the next row of dx reads most of them again */
-};
-static size_t wide_bytes(const struct cnn_pool *p) { return narrow(p) ? GATHERED * (reals_bytes(wide_room(p)) + aligned((size_t)wide_room(p))) : 0; }
-
-static size_t compare_bytes(const struct cnn_pool *p) { return spaced(phases_bytes(p) + wide_bytes(p)); }
-
-static struct wide_rows start_wide(const struct cnn_pool *p, char *room)
+static void max_pairs(void *context, long block, int worker)
 {
-    struct wide_rows wide = {.dy = (real *)room, .tap = (uint8_t *)room + GATHERED * reals_bytes(wide_room(p))};
-    memset(room, 0, wide_bytes(p));
-    return wide;
-}
-
-static struct window_row widen(const struct cnn_pool *p, struct wide_rows *wide, long slot, struct window_row row)
-{
-    real *dy = (real *)((char *)wide->dy + (size_t)slot * reals_bytes(wide_room(p))) + BESIDE;
-    uint8_t *tap = wide->tap + (size_t)slot * aligned((size_t)wide_room(p)) + BESIDE;
-    if (wide->found[slot] != row.tap) {
-        for (long i = 0; i < p->out[2]; i += LANES)
-            vec_put(dy + i, vec_get(row.dy + i, min_long(LANES, p->out[2] - i)), min_long(LANES, p->out[2] - i));
-        memcpy(tap, row.tap, (size_t)p->out[2]);
-        wide->found[slot] = row.tap;
-    }
-    return (struct window_row){dy, tap, row.name};
-}
-
-static void max_compare(void *context, long block, int worker)
-{
+    (void)worker;
     const struct rows *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
-    const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->in)), step = p->stride[2];
-    real *phases = (real *)(s->scratch + (size_t)worker * s->worker_bytes);
-    struct wide_rows wide = start_wide(p, (char *)phases + phases_bytes(p));
-    const struct steps steps = find_steps(p);
-    struct gathering gathering;
-    plan_gathering(p, &steps, &gathering);
-    const int pairs = apart(p) && p->window[2] == 2 && step == 2 && p->before[2] == 0 && p->in[2] == 2 * p->out[2] && p->out[2] >= LANES;
+    const long first_row = block * s->many, end = min_long(first_row + s->many, row_count(p, p->in));
     struct place at = place_of_row(p, p->in, first_row);
     for (long row = first_row; row < end; row++, next_row(p, p->in, &at)) {
         const struct line *d = &s->lines[0][at.d], *h = &s->lines[1][at.h];
-        const real *dy = s->x + at.n * p->y[0] + at.c * p->y[1];
-        const uint8_t *tap = s->won.tap + at.n * s->won.image + at.c * s->won.channel;
         real *dx = s->y + at.n * p->x[0] + at.c * p->x[1] + at.d * p->x[2] + at.h * p->x[3];
-        struct window_row rows[GATHERED];
-        const long reached = max_long(0, d->high - d->low + 1) * max_long(0, h->high - h->low + 1);
-        const int gathers = GATHERS && !pairs && reached <= GATHERED && can_gather(p);
-        int count = 0;
-        if (!pairs && !gathers)
-            memset(phases, 0, (size_t)(step * steps.room) * sizeof(real));
-        else if (pairs && (d->low > d->high || h->low > h->high))
+        if (d->low > d->high || h->low > h->high) {
             memset(dx, 0, (size_t)p->in[2] * sizeof(real));
-        for (long i = d->low; i <= d->high; i++)
-            for (long j = h->low; j <= h->high; j++) {
-                const long deep = at.d + p->before[0] - i * p->stride[0], tall = at.h + p->before[1] - j * p->stride[1];
-                const bits name = (bits)((deep * s->named[1] + tall) * s->named[2]);
-                const real *from = dy + i * p->y[2] + j * p->y[3];
-                const uint8_t *won = tap + (i * p->out[1] + j) * p->out[2];
-                if (pairs)
-                    put_pairs(p, from, won, name, dx);
-                else if (gathers) {
-                    const struct window_row there = {from, won, name};
-                    rows[count] = narrow(p) ? widen(p, &wide, d->low == d->high ? j % GATHERED : count, there) : there;
-                    count++;
-                }
-                else
-                    add_winners(p, &steps, from, won, name, phases);
-            }
-        if (gathers)
-            gather_rows(&gathering, rows, count, 1, phases);
-        if (!pairs)
-            merge_phases(p, phases, steps.room, dx);
+            continue;
+        }
+        const long deep = at.d + p->before[0] - d->low * p->stride[0], tall = at.h + p->before[1] - h->low * p->stride[1];
+        const real *dy = s->x + at.n * p->y[0] + at.c * p->y[1] + d->low * p->y[2] + h->low * p->y[3];
+        const uint8_t *tap = s->won.tap + at.n * s->won.image + at.c * s->won.channel + (d->low * p->out[1] + h->low) * p->out[2];
+        put_pairs(p, dy, tap, (bits)((deep * s->named[1] + tall) * s->named[2]), dx);
     }
 }
 
-
-
 static size_t max_return_scratch(const struct cnn_pool *problem, int workers)
 {
+    (void)workers;
     const struct cnn_pool p = plain(problem);
-    return max_long((long)lines_bytes(p.out), (long)lines_bytes(p.in)) + (size_t)workers * compare_bytes(&p);
+    return max_long((long)lines_bytes(p.out), (long)lines_bytes(p.in));
 }
 
 static void max_rows_backward(const struct cnn_pool *problem, const real *dy, real *dx, struct winners won, struct cnn_run *run)
 {
     const struct cnn_pool p = plain(problem);
-    const long cells = p.in[0] * p.in[1] * p.in[2];
-    struct rows s = {.p = &p, .won = won};
-    const int compare = compares(&s);
-    s = start_rows(&p, compare ? p.in : p.out, compare, dy, dx, run->scratch, compare ? compare_bytes(&p) : 0);
+    const int by_pairs = pairs(&p, won);
+    struct rows s = start_rows(&p, by_pairs ? p.in : p.out, by_pairs, dy, dx, run->scratch, 0);
     s.won = won, s.named = problem->window;
-    if (compare) {
-        run_rows(&s, p.in, max_compare, run);
+    if (by_pairs) {
+        run_rows(&s, p.in, max_pairs, run);
         return;
     }
+    const long cells = p.in[0] * p.in[1] * p.in[2];
     s.many = max_long(1, AT_ONCE / max_long(1, cells));
+    if (side_by_side(&p))
+        s.many = round_up(s.many, p.c);
     cnn_parallel_for(run, divide_up(p.n * p.c, s.many), (double)(p.n * p.c) * (double)cells * 0.5, max_return, &s);
 }
 
-const struct pool_way FN(max_of_rows) = {max_takes, max_rows_scratch, max_rows_forward};
-const struct pool_way FN(max_of_rows_back) = {max_return_takes, max_return_scratch, max_rows_backward};
+const struct pool_way FN(max_of_rows) = {max_takes, max_rows_scratch, max_rows_forward, 0};
+const struct pool_way FN(max_of_rows_back) = {max_return_takes, max_return_scratch, max_rows_backward, FEW};
