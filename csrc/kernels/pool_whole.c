@@ -11,10 +11,28 @@ enum { PARTIAL = 16, WIDE = 64 }; /* WIDE: channels of a block */
 
 int FN(whole_planes)(const struct cnn_pool *p) { return p->adaptive && p->out[0] == 1 && p->out[1] == 1 && p->out[2] == 1; }
 
-/* Channels that are neighbours. number: of the row's first cell. */
+/* Channels that are neighbours, a vector of them: `rounds` times PARTIAL pixels, each sum loaded and stored once. */
+ALWAYS_INLINE void add_rounds(const real *row, long step, const int rounds, real *sum)
+{
+    vec total = vec_load(sum);
+    UNROLL for (int i = 0; i < rounds; i++)
+        total = total + vec_load(row + i * PARTIAL * step);
+    vec_store(sum, total);
+}
+
+enum { ROUNDS = 4 };
+
+/* number: of the row's first cell. */
 static void add_across(const real *row, long cells, long step, long width, long number, real (*sum)[WIDE])
 {
-    for (long i = 0; i < cells; i++, row += step) {
+    long whole = 0;
+    if (number % PARTIAL == 0 && width % LANES == 0)
+        for (; whole + ROUNDS * PARTIAL <= cells; whole += ROUNDS * PARTIAL)
+            for (int i = 0; i < PARTIAL; i++)
+                for (long c = 0; c < width; c += LANES)
+                    add_rounds(row + (whole + i) * step + c, step, ROUNDS, sum[i] + c);
+    row += whole * step;
+    for (long i = whole; i < cells; i++, row += step) {
         real *to = sum[(number + i) % PARTIAL];
         long c = 0;
         for (; c + LANES <= width; c += LANES)
@@ -27,19 +45,40 @@ static void add_across(const real *row, long cells, long step, long width, long 
 /* One channel, whose cells lie as they like. */
 static void add_along(const real *row, long cells, long step, long number, real *sum)
 {
-    long i = 0;
-    if (step == 1 && number % PARTIAL == 0) {
-        vec total[PARTIAL / LANES];
-        UNROLL for (int v = 0; v < PARTIAL / LANES; v++)
-            total[v] = vec_load(sum + v * LANES);
-        for (; i + PARTIAL <= cells; i += PARTIAL)
-            UNROLL for (int v = 0; v < PARTIAL / LANES; v++)
-                total[v] = total[v] + vec_load(row + i + v * LANES);
-        UNROLL for (int v = 0; v < PARTIAL / LANES; v++)
-            vec_store(sum + v * LANES, total[v]);
-    }
-    for (; i < cells; i++)
+    for (long i = 0; i < cells; i++)
         sum[(number + i) % PARTIAL] += row[i * step];
+}
+
+/* The partial sums of one plane, joined. */
+ALWAYS_INLINE real join(const vec *total)
+{
+    real sum[PARTIAL];
+    for (int v = 0; v < PARTIAL / LANES; v++)
+        vec_store(sum + v * LANES, total[v]);
+    UNROLL for (int apart = PARTIAL / 2; apart; apart /= 2)
+        for (int i = 0; i < apart; i++)
+            sum[i] += sum[i + apart];
+    return sum[0];
+}
+
+/* Planes that lie in one piece, some at once: each is one chain of sums. */
+enum { CHAINS = LANES > 4 ? LANES / 4 : 1 };
+ALWAYS_INLINE void average_pieces(const real *x, long apart, long cells, const int count, real *y, long y_apart)
+{
+    vec total[CHAINS][PARTIAL / LANES];
+    UNROLL for (int k = 0; k < count; k++)
+        UNROLL for (int v = 0; v < PARTIAL / LANES; v++)
+            total[k][v] = (vec){0};
+    long i = 0;
+    for (; i + PARTIAL <= cells; i += PARTIAL)
+        UNROLL for (int k = 0; k < count; k++)
+            UNROLL for (int v = 0; v < PARTIAL / LANES; v++)
+                total[k][v] = total[k][v] + vec_load(x + k * apart + i + v * LANES);
+    for (int v = 0; i < cells; i += LANES, v++)
+        for (int k = 0; k < count; k++)
+            total[k][v] = total[k][v] + vec_get(x + k * apart + i, min_long(LANES, cells - i));
+    UNROLL for (int k = 0; k < count; k++)
+        y[k * y_apart] = join(total[k]) / (real)cells;
 }
 
 /* Few channels that are neighbours: PARTIAL pixels are so many vectors, whose reals are added as they lie. */
@@ -85,6 +124,15 @@ static void average_planes(void *context, long block, int worker)
     const long cells = p->in[0] * p->in[1] * p->in[2], row_cells = dense_plane(p) ? cells : p->in[2];
     const real *x = s->x + n * p->x[0] + first * p->x[1];
     const int few = few_channels(p->x, p->c) && dense_plane(p), across = p->x[1] == 1 && width > 1;
+    if (!across && p->x[4] == 1 && row_cells == cells) {
+        real *y = s->y + n * p->y[0] + first * p->y[1];
+        long k = 0;
+        for (; k + CHAINS <= width; k += CHAINS)
+            average_pieces(x + k * p->x[1], p->x[1], cells, CHAINS, y + k * p->y[1], p->y[1]);
+        for (; k < width; k++)
+            average_pieces(x + k * p->x[1], p->x[1], cells, 1, y + k * p->y[1], p->y[1]);
+        return;
+    }
     real sum[PARTIAL][WIDE] = {{0}};
     for (long k = 0; k < (across ? 1 : width); k++) {
         real along[PARTIAL] = {0};
