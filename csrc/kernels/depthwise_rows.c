@@ -26,7 +26,8 @@ static struct plan make_plan(const struct product *p, char *scratch)
     s.boxes = FN(cut_boxes)(&s.in, 4096, 1, (double)cnn_machine()->l1 / 2 / sizeof(real));
     s.weight_bytes = aligned((size_t)((s.taps + 1) * LANES) * sizeof(real));
     const long slack = LANES * (s.in.step[2] + 1); /* a vector that begins in a row, or in zeros behind it, may end beyond */
-    s.worker_bytes = spaced(s.weight_bytes + (size_t)(FN(box_pitch)(&s.in, s.boxes.size[0], s.boxes.size + 1, 1).size + slack) * sizeof(real));
+    const long reals = FN(box_pitch)(&s.in, s.boxes.size[0], s.boxes.size + 1, 1).size;
+    s.worker_bytes = spaced(s.weight_bytes + (size_t)(max_long(reals, s.in.in[2]) + slack) * sizeof(real));
     return s;
 }
 
@@ -125,6 +126,90 @@ ALWAYS_INLINE void compute_plane(const struct plan *s, const struct box *box, co
         compute_rows(s, in + h * down, pitch, w, 1, step, three, box->size[2], y + h * across, full - h * across);
 }
 
+#if CNN_HAS_MASKED_MOVES
+/* Windows of 3 x 3 neighbours read from x itself: rows + 2 rows, of which those outside are zeros; lanes beside the row are not loaded, and 0.
+ * left: the column that the first lane's first tap reads. */
+ALWAYS_INLINE void compute_there(const struct plan *s, const real *const *row, long left, const real *w, const int rows, real *y, long valid, long room)
+{
+    const long width = s->in.in[2];
+    unsigned lanes[3];
+    UNROLL for (int r = 0; r < 3; r++) {
+        const long low = max_long(0, -left - r), high = min_long(LANES, width - left - r);
+        lanes[r] = high > low ? ((1u << high) - 1) & ~((1u << low) - 1) : 0;
+    }
+    vec sum[TALL], weight[9];
+    UNROLL for (int q = 0; q < rows; q++)
+        sum[q] = (vec){0};
+    UNROLL for (int t = 0; t < 9; t++)
+        weight[t] = vec_load(w + t * LANES);
+    UNROLL for (int i = 0; i < rows + 2; i++)
+        UNROLL for (int r = 0; r < 3; r++) {
+            const vec x = vec_load_masked(row[i] + left + r, lanes[r]);
+            UNROLL for (int q = 0; q < rows; q++)
+                if (i - q >= 0 && i - q < 3)
+                    sum[q] = vec_madd(weight[(i - q) * 3 + r], x, sum[q]);
+        }
+    finish(s, sum, rows, w + 9 * LANES, y, valid, room);
+}
+
+ALWAYS_INLINE void compute_rows_there(const struct plan *s, const real *plane, const real *zeros, long top, const real *w, const int rows, real *y, long room)
+{
+    const struct windows *v = &s->in;
+    const long columns = v->out[2];
+    const real *row[TALL + 2];
+    UNROLL for (int i = 0; i < rows + 2; i++)
+        row[i] = plane && top + i >= 0 && top + i < v->in[1] ? plane + (top + i) * v->stride[3] : zeros;
+    for (long q = 0; q < columns; q += LANES) {
+        if (columns >= LANES)
+            q = min_long(q, columns - LANES);
+        const long valid = min_long(LANES, columns - q);
+        if (valid == LANES)
+            compute_there(s, row, q - v->before[2], w, rows, y + q * s->p->y[4], LANES, room - q);
+        else
+            compute_there(s, row, q - v->before[2], w, rows, y + q * s->p->y[4], valid, room - q);
+    }
+}
+
+/* A plane of outputs; plane: of x, or NULL where that lies outside. */
+static void compute_plane_there(const struct plan *s, const struct box *box, const real *plane, const real *zeros, const real *w, real *y)
+{
+    const long across = s->p->y[3], full = s->p->y[4] == 1 && across == box->size[2] ? box->size[1] * across : 0, top = box->begin[1] - s->in.before[1];
+    long h = 0;
+    for (; h < box->size[1] && box->size[1] >= TALL; h += TALL) {
+        h = min_long(h, box->size[1] - TALL);
+        compute_rows_there(s, plane, zeros, top + h, w, TALL, y + h * across, full - h * across);
+    }
+    for (; h < box->size[1]; h++)
+        compute_rows_there(s, plane, zeros, top + h, w, 1, y + h * across, full - h * across);
+}
+
+/* The block's windows read x where it is: whole rows of outputs, zeros around the image. */
+static int reads_there(const struct plan *s, const struct box *box)
+{
+    const struct windows *v = &s->in;
+    return v->mode == CNN_ZEROS && v->step[1] == 1 && v->step[2] == 1 && box->size[2] == v->out[2] && v->in[2] > 0;
+}
+
+static void compute_there_block(const struct plan *s, const struct box *box, long channel, const real *w, real *zeros)
+{
+    const struct windows *v = &s->in;
+    memset(zeros, 0, (size_t)v->in[2] * sizeof(real));
+    for (long n = box->image; n < box->image + box->images; n++)
+        for (long d = box->begin[0]; d < box->begin[0] + box->size[0]; d++) {
+            const long from = d * v->step[0] - v->before[0];
+            const real *plane = from < 0 || from >= v->in[0] ? NULL : s->x + n * v->stride[0] + channel * v->stride[1] + from * v->stride[2];
+            compute_plane_there(s, box, plane, zeros, w, s->y + n * s->p->y[0] + channel * s->p->y_group + d * s->p->y[2] + box->begin[1] * s->p->y[3]);
+        }
+}
+#else
+static int reads_there(const struct plan *s, const struct box *box)
+{
+    (void)s, (void)box;
+    return 0;
+}
+static void compute_there_block(const struct plan *s, const struct box *box, long channel, const real *w, real *zeros) { (void)s, (void)box, (void)channel, (void)w, (void)zeros; }
+#endif
+
 static void spread_weights(const struct plan *s, long channel, real *to)
 {
     const struct product *p = s->p;
@@ -210,6 +295,10 @@ static void compute_block(void *context, long number, int worker)
     spread_weights(s, channel, w);
     const struct windows *v = &s->in;
     const int three = v->taps[0] == 1 && v->taps[1] == 3 && v->taps[2] == 3 && v->spread[1] == 1 && v->spread[2] == 1 && v->step[1] == step;
+    if (three && reads_there(s, &box)) {
+        compute_there_block(s, &box, channel, w, copy);
+        return;
+    }
     if (v->mode == CNN_ZEROS)
         copy_plane_rows(s, &box, channel, pitch, copy);
     else
