@@ -2,6 +2,8 @@
 #ifndef CNN_POOL_H
 #define CNN_POOL_H
 
+#include <limits.h>
+
 #include "../base/parallel.h"
 #include "../base/problem.h"
 #include "../base/real.h"
@@ -98,6 +100,49 @@ ALWAYS_INLINE void windows_over(const struct cnn_pool *p, int a, long cell, long
     *high = min_long(p->out[a] - 1, (cell + p->before[a]) / p->stride[a]);
 }
 
+
+/* Of the taps that a byte can name: how far each lies from a window's first cell, and where in the window. Those that windows lack, which no forward
+ * writes, lie at no cell. */
+enum { ALL_TAPS = 256 };
+struct tap_table {
+    struct {
+        long at;
+        uint64_t place; /* d, h and w in fields of FIELD bits, whose highest is free */
+    } tap[ALL_TAPS];
+};
+enum { FIELD = 16 };
+#define FIELD_TOPS 0x800080008000ull
+
+/* named: the window whose cells taps number, of which p->window is a part; cell: from a cell to its neighbour along each axis. */
+ALWAYS_INLINE void fill_taps(const struct cnn_pool *p, const long *named, const long cell[3], struct tap_table *table)
+{
+    for (long t = 0; t < ALL_TAPS; t++)
+        table->tap[t].at = LONG_MIN / 2, table->tap[t].place = 0;
+    for (long i = 0; i < p->window[0]; i++)
+        for (long j = 0; j < p->window[1]; j++)
+            for (long k = 0; k < p->window[2]; k++) {
+                const long t = (i * named[1] + j) * named[2] + k;
+                if (t >= ALL_TAPS)
+                    return;
+                table->tap[t].at = i * p->dilation[0] * cell[0] + j * p->dilation[1] * cell[1] + k * p->dilation[2] * cell[2];
+                table->tap[t].place = (uint64_t)(i | j << FIELD | k << 2 * FIELD);
+            }
+}
+
+/* The taps of a window that lie inside, as fields: their first and last places along each axis. */
+struct tap_bounds {
+    uint64_t low, high;
+};
+ALWAYS_INLINE struct tap_bounds bounds_along(struct range r, int axis)
+{
+    const long none = (1 << (FIELD - 1)) - 1;
+    return (struct tap_bounds){(uint64_t)(r.end > r.begin ? r.begin : none) << axis * FIELD, (uint64_t)(r.end > r.begin ? r.end - 1 : 0) << axis * FIELD};
+}
+
+ALWAYS_INLINE struct tap_bounds both_bounds(struct tap_bounds a, struct tap_bounds b) { return (struct tap_bounds){a.low | b.low, a.high | b.high}; }
+
+/* Whether a place lies in all three ranges: no field of a difference borrows. */
+ALWAYS_INLINE int tap_inside(uint64_t place, struct tap_bounds b) { return (((place | FIELD_TOPS) - b.low) & ((b.high | FIELD_TOPS) - place) & FIELD_TOPS) == FIELD_TOPS; }
 
 enum { SHARE = 64 }; /* channels of an image whose gradients go back in one block */
 

@@ -3,8 +3,6 @@
 
 #include <limits.h>
 
-#include <limits.h>
-
 enum { NEAR = 64, FEWEST = LANES / 4 > 2 ? LANES / 4 : 2 }; /* cells of a window at most; columns of a row at least, where a vector of them is one load or two */
 
 static int max_takes(const struct cnn_pool *p)
@@ -212,33 +210,39 @@ static void max_rows_forward(const struct cnn_pool *problem, const real *x, real
 enum { FEW = 8 }; /* channels side by side that are still taken one by one */
 static int max_return_takes(const struct cnn_pool *p) { return dense_plane(p); }
 
-/* In memory, from the first cell of a window to those of its taps; windows lack the others, which no forward writes: these lie beyond any plane. */
-enum { ALL_TAPS = 256 };
-static void find_taps(const struct rows *s, long at[ALL_TAPS])
+/* Adds the windows [w, end) of a row, whose first window begins `first` reals behind the plane's first cell, or in front of it; `last`: behind its last one.
+ * bounds: along the other axes, where taps may lie outside the image, else NULL. */
+ALWAYS_INLINE void return_taps(const struct rows *s, const struct tap_table *table, const struct tap_bounds *bounds, long first, long w, long end, const real *dy, const long across,
+                               const uint8_t *tap, const long apart, unsigned long last, real *plane)
 {
-    const struct cnn_pool *p = s->p;
-    for (long t = 0; t < ALL_TAPS; t++)
-        at[t] = LONG_MIN / 2;
-    for (long i = 0; i < p->window[0]; i++)
-        for (long j = 0; j < p->window[1]; j++)
-            for (long k = 0; k < p->window[2]; k++) {
-                const long t = (i * s->named[1] + j) * s->named[2] + k;
-                if (t < ALL_TAPS)
-                    at[t] = ((i * p->dilation[0] * p->in[1] + j * p->dilation[1]) * p->in[2] + k * p->dilation[2]) * p->x[4];
-            }
+    const long cell = s->p->x[4], step = s->p->stride[2];
+    for (; w < end; w++) {
+        const long t = tap[w * apart];
+        long column = w * step - s->p->before[2];
+        if (bounds) {
+            const struct range r = s->columns[w].taps;
+            if (!tap_inside(table->tap[t].place, both_bounds(*bounds, bounds_along(r, 2))))
+                continue;
+            column = r.first;
+        }
+        const unsigned long i = (unsigned long)(first + table->tap[t].at + column * cell);
+        if (i < last)
+            plane[i] += dy[w * across];
+    }
 }
 
-/* Adds a row of windows, whose first one begins `first` reals behind the plane's first cell, or in front of it. `end`: behind its last one. */
-ALWAYS_INLINE void return_taps(const struct rows *s, const long at[ALL_TAPS], long first, const real *dy, const long across, const uint8_t *tap, const long apart, const int adaptive,
-                               unsigned long end, real *plane)
+ALWAYS_INLINE void return_row(const struct rows *s, const struct tap_table *table, struct range d, struct range h, const real *dy, const long across, const uint8_t *tap, const long apart,
+                              real *plane)
 {
-    const long cell = s->p->x[4], step = s->p->stride[2] * cell;
-    first -= adaptive ? 0 : s->p->before[2] * cell;
-    for (long w = 0; w < s->p->out[2]; w++, dy += across, tap += apart, first += adaptive ? 0 : step) {
-        const unsigned long i = (unsigned long)(first + at[*tap] + (adaptive ? s->columns[w].taps.first * cell : 0));
-        if (i < end)
-            plane[i] += *dy;
-    }
+    const struct cnn_pool *p = s->p;
+    const unsigned long last = (unsigned long)(p->in[0] * p->in[1] * p->in[2] * p->x[4]);
+    const long first = (d.first * p->in[1] + h.first) * p->in[2] * p->x[4];
+    const int whole = d.end - d.begin == p->window[0] && h.end - h.begin == p->window[1];
+    const long low = whole ? s->low : 0, high = whole ? s->high : 0;
+    const struct tap_bounds bounds = both_bounds(bounds_along(d, 0), bounds_along(h, 1));
+    return_taps(s, table, &bounds, first, 0, low, dy, across, tap, apart, last, plane);
+    return_taps(s, table, NULL, first, low, high, dy, across, tap, apart, last, plane);
+    return_taps(s, table, &bounds, first, high, p->out[2], dy, across, tap, apart, last, plane);
 }
 
 static int side_by_side(const struct cnn_pool *p) { return p->x[1] == 1 && p->x[4] == p->c; }
@@ -254,40 +258,109 @@ static void zero_plane(const struct cnn_pool *p, long c, long cells, real *dx)
         memset(dx, 0, (size_t)(cells * p->c) * sizeof(real));
 }
 
+/* A plane with room around it for what windows hold outside: none where all lie inside, or are not alike. */
+struct roomy {
+    long before[3], cells[3];
+};
+enum { ROOMY = 16384 / sizeof(real) }; /* reals at most */
+
+static struct roomy make_roomy(const struct cnn_pool *p)
+{
+    struct roomy r;
+    for (int a = 0; a < 3; a++) {
+        const long last = (p->out[a] - 1) * p->stride[a] - p->before[a] + (p->window[a] - 1) * p->dilation[a];
+        r.before[a] = p->adaptive ? 0 : p->before[a];
+        r.cells[a] = p->in[a] + r.before[a] + (p->adaptive ? 0 : max_long(0, last + 1 - p->in[a]));
+    }
+    return r;
+}
+static long roomy_cells(struct roomy r) { return r.cells[0] * r.cells[1] * r.cells[2]; }
+static int fits(const struct cnn_pool *p, struct roomy r)
+{
+    const long cells = p->in[0] * p->in[1] * p->in[2];
+    return roomy_cells(r) == cells || (p->x[4] == 1 && roomy_cells(r) <= ROOMY);
+}
+
+/* Adds the windows of a plane whose cells lie `cell` apart, all of which have room there. */
+ALWAYS_INLINE void return_plane(const struct rows *s, const struct tap_table *table, struct roomy r, const long cell, const real *dy, const long across, const uint8_t *tap, const long apart,
+                                real *plane)
+{
+    const struct cnn_pool *p = s->p;
+    const unsigned long last = (unsigned long)(roomy_cells(r) * cell);
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++, tap += p->out[2] * apart) {
+            const long first = ((s->lines[0][d].taps.first + r.before[0]) * r.cells[1] + s->lines[1][h].taps.first + r.before[1]) * r.cells[2] * cell;
+            const real *from = dy + d * p->y[2] + h * p->y[3];
+            for (long w = 0; w < p->out[2]; w++) {
+                const long column = p->adaptive ? s->columns[w].taps.first : w * p->stride[2];
+                const unsigned long i = (unsigned long)(first + table->tap[tap[w * apart]].at + column * cell);
+                if (i < last)
+                    plane[i] += from[w * across];
+            }
+        }
+}
+
+static void copy_inside(const struct cnn_pool *p, struct roomy r, const real *plane, real *dx)
+{
+    for (long d = 0; d < p->in[0]; d++)
+        for (long h = 0; h < p->in[1]; h++, dx += p->in[2]) {
+            const real *row = plane + ((d + r.before[0]) * r.cells[1] + h + r.before[1]) * r.cells[2] + r.before[2];
+            for (long w = 0; w < p->in[2]; w += LANES)
+                vec_put(dx + w, vec_get(row + w, min_long(LANES, p->in[2] - w)), min_long(LANES, p->in[2] - w));
+        }
+}
+
+static void return_index(const struct cnn_pool *p, const int64_t *index, const real *dy, real *dx)
+{
+    for (long d = 0; d < p->out[0]; d++)
+        for (long h = 0; h < p->out[1]; h++, index += p->out[2])
+            for (long w = 0; w < p->out[2]; w++)
+                dx[index[w] * p->x[4]] += dy[d * p->y[2] + h * p->y[3] + w * p->y[4]];
+}
+
 static void max_return(void *context, long block, int worker)
 {
-    (void)worker;
     const struct rows *s = context; /* x is dy, y is dx */
     const struct cnn_pool *p = s->p;
-    const long cells = p->in[0] * p->in[1] * p->in[2], apart = s->won.apart, across = p->y[4], cell = p->x[4];
-    const unsigned long last = (unsigned long)(cells * cell);
-    long at[ALL_TAPS];
-    if (s->won.tap)
-        find_taps(s, at);
+    const long cells = p->in[0] * p->in[1] * p->in[2], apart = s->won.apart, across = p->y[4];
+    const struct roomy around = make_roomy(p);
+    const int fit = fits(p, around), inside = roomy_cells(around) == cells;
+    real *room = (real *)(s->scratch + (size_t)worker * s->worker_bytes);
+    struct tap_table table;
+    if (s->won.tap) {
+        const long row = fit ? around.cells[2] : p->in[2], plane = row * (fit ? around.cells[1] : p->in[1]);
+        fill_taps(p, s->named, (const long[3]){plane * p->x[4], row * p->x[4], p->x[4]}, &table);
+    }
     for (long plane = block * s->many; plane < min_long((block + 1) * s->many, p->n * p->c); plane++) {
         const long n = plane / p->c, c = plane % p->c;
         const uint8_t *tap = s->won.tap ? s->won.tap + n * s->won.image + c * s->won.channel : NULL;
-        const int64_t *index = s->won.index ? s->won.index + plane * p->out[0] * p->out[1] * p->out[2] : NULL;
+        const real *dy = s->x + n * p->y[0] + c * p->y[1];
         real *dx = s->y + n * p->x[0] + c * p->x[1];
+        if (tap && fit && !inside) {
+            memset(room, 0, (size_t)roomy_cells(around) * sizeof(real));
+            if (apart == 1 && across == 1)
+                return_plane(s, &table, around, 1, dy, 1, tap, 1, room);
+            else
+                return_plane(s, &table, around, 1, dy, across, tap, apart, room);
+            copy_inside(p, around, room, dx);
+            continue;
+        }
         zero_plane(p, c, cells, dx);
-        for (long d = 0; d < p->out[0]; d++)
-            for (long h = 0; h < p->out[1]; h++) {
-                const real *dy = s->x + n * p->y[0] + c * p->y[1] + d * p->y[2] + h * p->y[3];
-                const long first = (s->lines[0][d].taps.first * p->in[1] + s->lines[1][h].taps.first) * p->in[2] * cell;
-                if (!tap) {
-                    for (long w = 0; w < p->out[2]; w++)
-                        dx[index[w] * cell] += dy[w * across];
-                    index += p->out[2];
-                    continue;
+        if (!tap)
+            return_index(p, s->won.index + plane * p->out[0] * p->out[1] * p->out[2], dy, dx);
+        else if (inside && apart == 1 && across == 1 && p->x[4] == 1)
+            return_plane(s, &table, around, 1, dy, 1, tap, 1, dx);
+        else if (inside)
+            return_plane(s, &table, around, p->x[4], dy, across, tap, apart, dx);
+        else
+            for (long d = 0; d < p->out[0]; d++)
+                for (long h = 0; h < p->out[1]; h++, tap += p->out[2] * apart) {
+                    const real *from = dy + d * p->y[2] + h * p->y[3];
+                    if (apart == 1 && across == 1)
+                        return_row(s, &table, s->lines[0][d].taps, s->lines[1][h].taps, from, 1, tap, 1, dx);
+                    else
+                        return_row(s, &table, s->lines[0][d].taps, s->lines[1][h].taps, from, across, tap, apart, dx);
                 }
-                if (p->adaptive)
-                    return_taps(s, at, first, dy, across, tap, apart, 1, last, dx);
-                else if (apart == 1 && across == 1)
-                    return_taps(s, at, first, dy, 1, tap, 1, 0, last, dx);
-                else
-                    return_taps(s, at, first, dy, across, tap, apart, 0, last, dx);
-                tap += p->out[2] * apart;
-            }
     }
 }
 
@@ -333,18 +406,23 @@ static void max_pairs(void *context, long block, int worker)
     }
 }
 
+static size_t room_bytes(const struct cnn_pool *p)
+{
+    const long reals = roomy_cells(make_roomy(p));
+    return reals == p->in[0] * p->in[1] * p->in[2] || reals > ROOMY ? 0 : spaced((size_t)reals * sizeof(real));
+}
+
 static size_t max_return_scratch(const struct cnn_pool *problem, int workers)
 {
-    (void)workers;
     const struct cnn_pool p = plain(problem);
-    return max_long((long)lines_bytes(p.out), (long)lines_bytes(p.in));
+    return max_long((long)lines_bytes(p.out), (long)lines_bytes(p.in)) + (size_t)workers * room_bytes(&p);
 }
 
 static void max_rows_backward(const struct cnn_pool *problem, const real *dy, real *dx, struct winners won, struct cnn_run *run)
 {
     const struct cnn_pool p = plain(problem);
     const int by_pairs = pairs(&p, won);
-    struct rows s = start_rows(&p, by_pairs ? p.in : p.out, by_pairs, dy, dx, run->scratch, 0);
+    struct rows s = start_rows(&p, by_pairs ? p.in : p.out, by_pairs, dy, dx, run->scratch, by_pairs ? 0 : room_bytes(&p));
     s.won = won, s.named = problem->window;
     if (by_pairs) {
         run_rows(&s, p.in, max_pairs, run);

@@ -6,9 +6,7 @@
  * window adds to the one cell that won. */
 #include "pool.h"
 
-#include <limits.h>
-
-enum { COMPARED = 16, AT_ONCE = 16384, ALL_TAPS = 256 }; /* cells of a small window at most; reals of dx that are one block, about; taps a byte can name */
+enum { COMPARED = 16, AT_ONCE = 16384 }; /* cells of a small window at most; reals of dx that are one block, about */
 
 /* A window that holds a cell, along one axis: how far from the first one's its dy and its taps lie, and what the cell adds to the name of its tap. */
 struct reader {
@@ -174,28 +172,9 @@ struct scatter {
     const real *dy;
     real *dx;
     struct winners won;
-    unsigned long end;  /* reals from an image's first cell to behind its last one */
-    long at[ALL_TAPS];  /* from a window's first cell to its taps; those that it lacks, which no forward writes, lie at no cell */
+    unsigned long end; /* reals from an image's first cell to behind its last one */
+    struct tap_table table;
 };
-
-static void find_taps(struct scatter *s)
-{
-    const struct cnn_pool *p = s->p;
-    long t = 0;
-    for (long d = 0; d < p->window[0]; d++)
-        for (long h = 0; h < p->window[1]; h++)
-            for (long w = 0; w < p->window[2] && t < ALL_TAPS; w++, t++)
-                s->at[t] = d * p->dilation[0] * p->x[2] + h * p->dilation[1] * p->x[3] + w * p->dilation[2] * p->x[4];
-    for (; t < ALL_TAPS; t++)
-        s->at[t] = LONG_MIN / 2;
-    s->end = (unsigned long)((p->in[0] - 1) * p->x[2] + (p->in[1] - 1) * p->x[3] + (p->in[2] - 1) * p->x[4]) + 1;
-}
-
-static int inside(const struct cnn_pool *p, const struct range r[3], long tap)
-{
-    const long w = tap % p->window[2], h = tap / p->window[2] % p->window[1], d = tap / p->window[2] / p->window[1];
-    return d >= r[0].begin && d < r[0].end && h >= r[1].begin && h < r[1].end && w >= r[2].begin && w < r[2].end;
-}
 
 static void scatter_channels(void *context, long block, int worker)
 {
@@ -203,7 +182,7 @@ static void scatter_channels(void *context, long block, int worker)
     const struct scatter *s = context;
     const struct cnn_pool *p = s->p;
     const long groups = divide_up(p->c, SHARE), n = block / groups, begin = block % groups * SHARE, channels = min_long(SHARE, p->c - begin);
-    const int dense = dense_plane(p); /* else what lies between rows is not dx */
+    const int dense = dense_plane(p);
     const long apart = s->won.channel;
     real *image = s->dx + n * p->x[0] + begin;
     long zeroed = 0;
@@ -217,11 +196,15 @@ static void scatter_channels(void *context, long block, int worker)
             zeroed = max_long(zeroed, reach);
             for (long w = 0; w < p->out[2]; w++, dy += p->y[4], tap += s->won.apart) {
                 r[2] = taps_inside(p, 2, w);
+                int whole = 1; /* adaptive ones that are shorter than others lie inside, too */
+                for (int a = 0; a < 3 && !(p->adaptive && dense); a++)
+                    whole &= r[a].end - r[a].begin == p->window[a];
                 const long first = r[0].first * p->x[2] + r[1].first * p->x[3] + r[2].first * p->x[4];
+                const struct tap_bounds bounds = both_bounds(both_bounds(bounds_along(r[0], 0), bounds_along(r[1], 1)), bounds_along(r[2], 2));
                 for (long c = 0; c < channels; c++) {
                     const long t = tap[c * apart];
-                    const unsigned long cell = (unsigned long)(first + s->at[t]);
-                    if (cell < s->end && (dense || inside(p, r, t)))
+                    const unsigned long cell = (unsigned long)(first + s->table.tap[t].at);
+                    if (cell < s->end && (whole || tap_inside(s->table.tap[t].place, bounds)))
                         image[(long)cell + c] += dy[c];
                 }
             }
@@ -251,6 +234,7 @@ void FN(taps_backward)(const struct cnn_pool *p, const real *dy, real *dx, struc
         return;
     }
     struct scatter s = {.p = p, .dy = dy, .dx = dx, .won = won};
-    find_taps(&s);
+    fill_taps(p, p->window, p->x + 2, &s.table);
+    s.end = (unsigned long)((p->in[0] - 1) * p->x[2] + (p->in[1] - 1) * p->x[3] + (p->in[2] - 1) * p->x[4]) + 1;
     cnn_parallel_for(run, p->n * divide_up(p->c, SHARE), work, scatter_channels, &s);
 }
