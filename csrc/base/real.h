@@ -125,9 +125,12 @@ ALWAYS_INLINE void vec_store_masked(real *p, vec v, unsigned lanes) { _mm512_mas
 /* The lanes of v that `lane` names. */
 #if defined(__AVX512F__) && CNN_VECTOR_BYTES == 64
 #define CNN_HAS_PERMUTE 1
+#define CNN_HAS_PERMUTE_TWO 1
 #if CNN_DOUBLE
+ALWAYS_INLINE vec vec_permute_two(vec v, vec w, mask lane) { return (vec)_mm512_permutex2var_pd((__m512d)v, (__m512i)lane, (__m512d)w); }
 ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm512_permutexvar_pd((__m512i)lane, (__m512d)v); }
 #else
+ALWAYS_INLINE vec vec_permute_two(vec v, vec w, mask lane) { return (vec)_mm512_permutex2var_ps((__m512)v, (__m512i)lane, (__m512)w); }
 ALWAYS_INLINE vec vec_permute(vec v, mask lane) { return (vec)_mm512_permutexvar_ps((__m512i)lane, (__m512)v); }
 #endif
 #elif defined(__AVX2__) && CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE
@@ -140,6 +143,18 @@ ALWAYS_INLINE vec vec_permute(vec v, mask lane)
     vec to;
     for (int i = 0; i < LANES; i++)
         to[i] = v[lane[i]];
+    return to;
+}
+#endif
+
+/* Lanes of two vectors, those of w from LANES on. */
+#ifndef CNN_HAS_PERMUTE_TWO
+#define CNN_HAS_PERMUTE_TWO 0
+ALWAYS_INLINE vec vec_permute_two(vec v, vec w, mask lane)
+{
+    vec to;
+    for (int i = 0; i < LANES; i++)
+        to[i] = lane[i] < LANES ? v[lane[i]] : w[lane[i] - LANES];
     return to;
 }
 #endif

@@ -12,7 +12,7 @@ static int average_takes(const struct cnn_pool *p)
     if (!plain_possible(p))
         return 0;
     const struct cnn_pool q = plain(p);
-    return takes(p, q.stride[2] == 2 && q.window[2] == 2 ? LANES : q.stride[2] > 2 && q.in[2] >= 2 * LANES ? 0 : 2 * LANES);
+    return takes(p, q.stride[2] == 2 && q.window[2] == 2 ? CNN_HAS_MASKED_MOVES ? LANES * 3 / 4 : LANES : q.stride[2] > 2 && q.in[2] >= 2 * LANES ? 0 : 2 * LANES);
 }
 static int average_return_takes(const struct cnn_pool *p)
 {
@@ -100,7 +100,23 @@ static void average_turned(const struct cnn_pool *p, const real *sums, long low,
 }
 
 #if CNN_HAS_TRANSPOSE
-/* Windows of two neighbouring columns, two apart: their sums stay in registers. A division by a power of two is a product. */
+/* n reals of a row from column `at` on, as far as it goes. */
+ALWAYS_INLINE vec load_row(const real *row, long at, long n) { return at + LANES <= n ? vec_load(row + at) : at < n ? vec_load_part(row + at, n - at) : (vec){0}; }
+
+/* Windows of two neighbouring columns, two apart, fewer than lanes. */
+static void average_few_pairs(const struct cnn_pool *p, const real *x, long deep, long tall, real by, real *y)
+{
+    const long n = 2 * p->out[2];
+    vec a = load_row(x, 0, n), b = load_row(x, LANES, n);
+    for (long i = 0; i < deep; i++)
+        for (long j = i ? 0 : 1; j < tall; j++) {
+            const real *row = x + i * p->x[2] + j * p->x[3];
+            a = a + load_row(row, 0, n), b = b + load_row(row, LANES, n);
+        }
+    vec_store_part(y, ((vec){0} + __builtin_shufflevector(a, b, EVEN_INDICES) + __builtin_shufflevector(a, b, ODD_INDICES)) / vec_fill(by), p->out[2]);
+}
+
+/* The same for a vector of them at least: their sums stay in registers. A division by a power of two is a product. */
 static void average_pairs(const struct cnn_pool *p, const real *x, long deep, long tall, real by, real *y)
 {
     const long divisor = (long)by, high = p->out[2];
@@ -134,8 +150,13 @@ static void average_rows(void *context, long block, int worker)
         const real *x = s->x + at.n * p->x[0] + at.c * p->x[1] + (d->taps.first + d->taps.begin) * p->x[2] + (h->taps.first + h->taps.begin) * p->x[3];
         real *y = s->y + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2] + at.h * p->y[3];
 #if CNN_HAS_TRANSPOSE
-        if (step == 2 && p->window[2] == 2 && s->low == 0 && s->high == p->out[2] && s->high >= LANES && deep > 0 && tall > 0) {
+        const int pairs = step == 2 && p->window[2] == 2 && s->low == 0 && s->high == p->out[2] && deep > 0 && tall > 0;
+        if (pairs && s->high >= LANES) {
             average_pairs(p, x, deep, tall, (real)(cells * 2), y);
+            continue;
+        }
+        if (pairs && CNN_HAS_MASKED_MOVES) {
+            average_few_pairs(p, x, deep, tall, (real)(cells * 2), y);
             continue;
         }
 #endif

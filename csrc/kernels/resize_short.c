@@ -1,5 +1,5 @@
-/* resize_short.c: resize.c's interpolation of images whose rows are contiguous and no longer than a vector, results than two: small planes in C order
- * above all. A row of results is the weighted sum of rows, then of its lanes as the taps name them; sums run in resize.c's order. */
+/* resize_short.c: resize.c's interpolation of images whose rows are contiguous and no longer than a vector, results than two, or the other way round: small planes
+ * in C order above all. A row of results is the weighted sum of rows, then of its lanes as the taps name them; sums run in resize.c's order. */
 #include "resize.h"
 #include "transpose.h"
 
@@ -19,10 +19,11 @@ struct brief {
 int FN(resize_short_takes)(const struct cnn_resize *p)
 {
     const int neighbours = p->x[1] == 1 && p->y[1] == 1 && p->c > 1, taps = FN(resize_tap_count)(p, 2);
-    /* Rows of fewer results than pixels, and many taps over few pixels: faster with channels in the lanes. Measured. */
-    if (taps > 1 && (p->out[2] < p->in[2] || (taps > 2 && 2 * p->in[2] <= LANES)))
+    /* Many taps over few pixels, and few results: faster with channels in the lanes. Measured. */
+    if ((taps > 2 && (p->out[2] < p->in[2] || 2 * p->in[2] <= LANES)) || (taps > 1 && p->out[2] < p->in[2] && 4 * p->out[2] < LANES))
         return 0;
-    return CNN_HAS_PERMUTE && p->x[4] == 1 && p->y[4] == 1 && !neighbours && p->in[2] <= LANES && p->out[2] <= 2 * LANES;
+    const int one = p->in[2] <= LANES && p->out[2] <= 2 * LANES, two = CNN_HAS_PERMUTE_TWO && p->in[2] <= 2 * LANES && p->out[2] <= LANES;
+    return CNN_HAS_PERMUTE && p->x[4] == 1 && p->y[4] == 1 && !neighbours && (one || (two && taps <= 2));
 }
 
 size_t FN(resize_short_scratch)(const struct cnn_resize *p)
@@ -39,10 +40,10 @@ static int same_rows(const struct taps *a, const struct taps *b, int count)
     return 1;
 }
 
-ALWAYS_INLINE void resize_plane(const struct brief *s, const real *x, const struct taps *td, const int rows, const int wide, real *y)
+ALWAYS_INLINE void resize_plane(const struct brief *s, const real *x, const struct taps *td, const int rows, const int wide, const int two, real *y)
 {
     const struct cnn_resize *p = s->p;
-    const long in = p->in[2], out = p->out[2], first = min_long(out, LANES), rest = out - first;
+    const long in = min_long(p->in[2], LANES), beyond = p->in[2] - in, out = p->out[2], first = min_long(out, LANES), rest = out - first;
     vec lower = {0}, upper = {0}, weight[2][MOST_TAPS];
     mask lane[2][MOST_TAPS];
     UNROLL for (int v = 0; v < 2; v++)
@@ -53,18 +54,18 @@ ALWAYS_INLINE void resize_plane(const struct brief *s, const real *x, const stru
     for (long h = 0; h < p->out[1]; h++, y += below) {
         const struct taps *th = &s->table[1][h];
         if (h == 0 || !same_rows(th, th - 1, tall)) {
-            vec sum = {0};
+            vec sum = {0}, more = {0}; /* pixels beyond a vector */
             for (int r = 0; r < rows; r++) {
                 const int i = rows == 2 && tall == 2 ? 0 : r / tall, j = rows == 2 && tall == 2 ? r : r % tall;
-                const vec row = vec_get(x + td->cell[i] * p->x[2] + th->cell[j] * down, in), by = vec_fill(td->weight[i] * th->weight[j]);
-                if (r)
-                    sum = vec_madd(by, row, sum);
-                else
-                    sum = vec_multiply(by, row);
+                const real *from = x + td->cell[i] * p->x[2] + th->cell[j] * down;
+                const vec by = vec_fill(td->weight[i] * th->weight[j]);
+                sum = r ? vec_madd(by, vec_get(from, in), sum) : vec_multiply(by, vec_get(from, in));
+                if (two)
+                    more = r ? vec_madd(by, vec_get(from + LANES, beyond), more) : vec_multiply(by, vec_get(from + LANES, beyond));
             }
-            lower = vec_multiply(weight[0][0], vec_permute(sum, lane[0][0]));
+            lower = vec_multiply(weight[0][0], two ? vec_permute_two(sum, more, lane[0][0]) : vec_permute(sum, lane[0][0]));
             UNROLL for (int k = 1; k < wide; k++)
-                lower = vec_madd(weight[0][k], vec_permute(sum, lane[0][k]), lower);
+                lower = vec_madd(weight[0][k], two ? vec_permute_two(sum, more, lane[0][k]) : vec_permute(sum, lane[0][k]), lower);
             if (rest > 0) {
                 upper = vec_multiply(weight[1][0], vec_permute(sum, lane[1][0]));
                 UNROLL for (int k = 1; k < wide; k++)
@@ -87,16 +88,17 @@ static void resize_planes(void *context, long block, int worker)
         const real *x = s->x + n * p->x[0] + c * p->x[1];
         real *y = s->y + n * p->y[0] + c * p->y[1] + d * p->y[2];
         const struct taps *td = &s->table[0][d];
-        if (s->wide == 1 && s->deep * s->tall == 1)
-            resize_plane(s, x, td, 1, 1, y);
+        const int rows = s->deep * s->tall, two = p->in[2] > LANES;
+        if (s->wide == 1 && rows == 1)
+            two ? resize_plane(s, x, td, 1, 1, 1, y) : resize_plane(s, x, td, 1, 1, 0, y);
         else if (s->wide == 1)
-            resize_plane(s, x, td, s->deep * s->tall, 1, y);
-        else if (s->wide == 2 && s->deep * s->tall == 2)
-            resize_plane(s, x, td, 2, 2, y);
+            two ? resize_plane(s, x, td, rows, 1, 1, y) : resize_plane(s, x, td, rows, 1, 0, y);
+        else if (s->wide == 2 && rows == 2)
+            two ? resize_plane(s, x, td, 2, 2, 1, y) : resize_plane(s, x, td, 2, 2, 0, y);
         else if (s->wide == 2)
-            resize_plane(s, x, td, s->deep * s->tall, 2, y);
+            two ? resize_plane(s, x, td, rows, 2, 1, y) : resize_plane(s, x, td, rows, 2, 0, y);
         else
-            resize_plane(s, x, td, s->deep * s->tall, 4, y);
+            resize_plane(s, x, td, rows, 4, 0, y);
     }
 }
 
