@@ -77,7 +77,24 @@ ALWAYS_INLINE mask taps_of(const uint8_t *tap, long valid)
     return m;
 }
 
-/* A cell of dx that rows x columns windows hold; the counts are constants where they are few. */
+/* A cell of dx that rows x columns windows hold, from channel c on. */
+static void gather_any(const struct reader *row, int rows, const struct reader *column, int columns, const real *dy, const uint8_t *tap, long c, long channels, real *dx)
+{
+    for (; c < channels; c += LANES) {
+        const long valid = min_long(LANES, channels - c);
+        vec sum = {0};
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++) {
+                const real *from = dy + row[i].y + column[j].y + c;
+                const uint8_t *won = tap + row[i].tap + column[j].tap + c;
+                const bits name = row[i].name + column[j].name;
+                sum = sum + (valid == LANES ? share_of(from, won, name) : (vec)((taps_of(won, valid) == (mask){0} + name) & (mask)vec_load_part(from, valid)));
+            }
+        vec_put(dx + c, sum, valid);
+    }
+}
+
+/* The same for counts that are constants. */
 ALWAYS_INLINE void gather_cell(const struct reader *row, const int rows, const struct reader *column, const int columns, const real *dy, const uint8_t *tap, long channels, real *dx)
 {
     const long whole = channels / LANES * LANES;
@@ -88,16 +105,7 @@ ALWAYS_INLINE void gather_cell(const struct reader *row, const int rows, const s
                 sum = sum + share_of(dy + row[i].y + column[j].y + c, tap + row[i].tap + column[j].tap + c, row[i].name + column[j].name);
         vec_store(dx + c, sum);
     }
-    if (whole < channels) {
-        const long rest = channels - whole;
-        vec sum = {0};
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < columns; j++) {
-                const mask won = taps_of(tap + row[i].tap + column[j].tap + whole, rest) == (mask){0} + (row[i].name + column[j].name);
-                sum = sum + (vec)(won & (mask)vec_load_part(dy + row[i].y + column[j].y + whole, rest));
-            }
-        vec_store_part(dx + whole, sum, rest);
-    }
+    gather_any(row, rows, column, columns, dy, tap, whole, channels, dx);
 }
 
 /* A row of dx that one row of windows reaches, which do not overlap: each is read once. */
@@ -161,7 +169,7 @@ static void gather_rows_of(void *context, long block, int worker)
             else if (rows == 3 && columns == 3)
                 gather_cell(row, 3, column, 3, dy, tap, p->c, dx);
             else
-                gather_cell(row, rows, column, columns, dy, tap, p->c, dx);
+                gather_any(row, rows, column, columns, dy, tap, 0, p->c, dx);
         }
     }
 }
