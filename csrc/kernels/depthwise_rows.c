@@ -1,5 +1,6 @@
 /* depthwise_rows.c: depthwise.c's product where rows of x and y are contiguous, C order above all. Lanes are neighbouring columns, four
- * rows of the output share a tap's weight; a channel's input under a box of outputs is copied to contiguous rows, borders filled.
+ * rows of the output share a tap's weight; a channel's input under a box of outputs is copied to contiguous rows, borders filled; windows of 3 x 3 neighbours
+ * between zeros read x itself where lanes can be masked.
  * Sums run in depthwise.c's order. */
 #include "depthwise.h"
 
@@ -152,6 +153,7 @@ ALWAYS_INLINE void compute_there(const struct plan *s, const real *const *row, l
     finish(s, sum, rows, w + 9 * LANES, y, valid, room);
 }
 
+/* `rows` rows of outputs, whose windows begin at row `top` of x. */
 ALWAYS_INLINE void compute_rows_there(const struct plan *s, const real *plane, const real *zeros, long top, const real *w, const int rows, real *y, long room)
 {
     const struct windows *v = &s->in;

@@ -206,8 +206,8 @@ static void max_rows_forward(const struct cnn_pool *problem, const real *x, real
     run_rows(&s, p.out, max_rows, run);
 }
 
-/* Gradients of whole planes: zeroed, then every window adds to the cell that won, which is in the first cache by then. */
-enum { FEW = 8 }; /* channels side by side that are still taken one by one */
+/* Gradients of whole planes: zeroed, then every window adds to the cell that won, which is in the first cache by then. Few channels
+ * side by side are taken one by one, too. */
 static int max_return_takes(const struct cnn_pool *p) { return dense_plane(p); }
 
 /* Adds the windows [w, end) of a row, whose first window begins `first` reals behind the plane's first cell, or in front of it; `last`: behind its last one.
@@ -231,6 +231,7 @@ ALWAYS_INLINE void return_taps(const struct rows *s, const struct tap_table *tab
     }
 }
 
+/* Adds a row of windows: those that lie inside without a look at their taps' places. */
 ALWAYS_INLINE void return_row(const struct rows *s, const struct tap_table *table, struct range d, struct range h, const real *dy, const long across, const uint8_t *tap, const long apart,
                               real *plane)
 {
@@ -245,6 +246,7 @@ ALWAYS_INLINE void return_row(const struct rows *s, const struct tap_table *tabl
     return_taps(s, table, &bounds, first, high, p->out[2], dy, across, tap, apart, last, plane);
 }
 
+/* Channels of an image, all of them, lie between two pixels. */
 static int side_by_side(const struct cnn_pool *p) { return p->x[1] == 1 && p->x[4] == p->c; }
 
 static void zero_plane(const struct cnn_pool *p, long c, long cells, real *dx)
@@ -300,6 +302,7 @@ ALWAYS_INLINE void return_plane(const struct rows *s, const struct tap_table *ta
         }
 }
 
+/* What lies inside the image, from the plane with room to dx. */
 static void copy_inside(const struct cnn_pool *p, struct roomy r, const real *plane, real *dx)
 {
     for (long d = 0; d < p->in[0]; d++)
@@ -436,4 +439,4 @@ static void max_rows_backward(const struct cnn_pool *problem, const real *dy, re
 }
 
 const struct pool_way FN(max_of_rows) = {max_takes, max_rows_scratch, max_rows_forward, 0};
-const struct pool_way FN(max_of_rows_back) = {max_return_takes, max_return_scratch, max_rows_backward, FEW};
+const struct pool_way FN(max_of_rows_back) = {max_return_takes, max_return_scratch, max_rows_backward, CNN_FEW_CHANNELS};
