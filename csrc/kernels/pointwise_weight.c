@@ -7,7 +7,7 @@
  * would cost as much as the sums: dy is read where it lies, k along the rows of a tile, and only the channels of x that a thread works on
  * are copied, some pixels at a time, while the next ones are fetched. A tile stores into dw itself. Rows of dy come in groups that stay in the second
  * cache while all of the copy passes.
- * Pixels come in boxes of at most 512, cut by the shape alone; each is summed from zero; series.h says how boxes are added. A thread takes whole
+ * Pixels come in boxes of at most 1,024, cut by the shape alone; each is summed from zero; series.h says how boxes are added. A thread takes whole
  * series where there are enough of them: both sides are one stream of memory each then, fetched while tiles are computed. */
 #include "pointwise_weight.h"
 
@@ -34,8 +34,8 @@ struct plan {
     struct cut cut;              /* of filters */
     long tiles, row_slices;      /* tiles of a block, and blocks along them */
     long near;                   /* tiles whose dy stays in the second cache while all panels of a block pass */
-    enum { COLUMNS, ROWS, TURNED } kind; /* how a tile reads dy: filters are neighbours; pixels are; a copy in which they are */
-    long turned_pitch;
+    enum { COLUMNS, ROWS, COPIED } kind; /* how a tile reads dy: filters are neighbours; pixels are; a copy in which they are */
+    long copied_pitch;
     int fetch_dy;
     char *worker;
     size_t worker_bytes, x_bytes, dy_bytes;
@@ -64,12 +64,14 @@ int FN(pointwise)(const struct cnn_conv *p)
 static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, char *scratch)
 {
     *s = (struct plan){.p = p, .in = cell_by_cell(p, p->c, p->x, 1), .out = cell_by_cell(p, p->k, p->y, 0)};
-    s->boxes = FN(cut_boxes)(&s->in, p->k * p->c < 1 << 18 ? CELLS : CELLS / 2, 1, 1e18); /* longer copies, or more panels of a large dw */
+    const long products = p->k * p->c; /* longer copies, or more panels of a large dw; whole planes where pixels are soon done */
+    s->boxes = FN(cut_boxes)(&s->in, products <= 1 << 12 ? 2 * CELLS : products < 1 << 18 ? CELLS : CELLS / 2, 1, 1e18);
     s->cells = s->boxes.size[0] * s->boxes.size[1] * s->boxes.size[2] * s->boxes.size[3];
     s->panels = divide_up(p->c, TILE_WIDTH);
     s->cut = cut_rows(p->k);
-    /* Pixels far apart are lines of their own, in few sets of the first cache. */
-    s->kind = p->y[1] == 1 && p->y[4] * (long)sizeof(real) <= 512 ? COLUMNS : p->y[4] == 1 ? ROWS : TURNED;
+    /* Pixels far apart are lines of their own, in few sets of the first cache; so are many rows that are half a page apart. */
+    const int crowded = s->cut.height > 8 && p->y[1] * (long)sizeof(real) % 2048 == 0;
+    s->kind = p->y[1] == 1 && p->y[4] * (long)sizeof(real) <= 512 ? COLUMNS : p->y[4] == 1 && !crowded ? ROWS : COPIED;
     /* A block's copy of x takes a half of the second cache; there are at least as many blocks as threads. */
     const long most = max_long(1, (long)(cnn_machine()->l2 / 2 / ((size_t)(s->cells * TILE_WIDTH) * sizeof(real))));
     long rows = 1, best = 0;
@@ -89,8 +91,8 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     s->near = max_long(1, min_long(s->tiles, (long)(cnn_machine()->l2 / 4 / ((size_t)((s->cut.height + 1) * s->cells) * sizeof(real)))));
     s->fetch_dy = (size_t)(s->cells * (2 * channels + 2 * filters)) * sizeof(real) < cnn_machine()->l2;
     s->x_bytes = aligned((size_t)(s->together * s->cells * TILE_WIDTH) * sizeof(real));
-    s->turned_pitch = round_up(s->cells, LINE) + LINE;
-    s->dy_bytes = s->kind == TURNED ? aligned((size_t)(s->near * (s->cut.height + 1) * s->turned_pitch) * sizeof(real)) : 0;
+    s->copied_pitch = round_up(s->cells, LINE) + LINE;
+    s->dy_bytes = s->kind == COPIED ? aligned((size_t)(s->near * (s->cut.height + 1) * s->copied_pitch) * sizeof(real)) : 0;
     s->worker_bytes = spaced(s->x_bytes + s->dy_bytes + (size_t)s->cells * sizeof(long));
     s->sums = (real *)scratch;
     s->worker = scratch + (s->series.count > 1 ? aligned((size_t)(s->series.count * p->k * p->c) * sizeof(real)) : 0);
@@ -129,8 +131,13 @@ static void copy_panels(const struct plan *s, const struct box *box, long first,
 }
 
 /* Cells of dy, some filters of them, to [filter][cell]: whole lines at a time. */
-static void turn(const real *from, long cells, long step, long filters, long apart, long pitch, real *to)
+static void copy_dy(const real *from, long cells, long step, long filters, long apart, long pitch, real *to)
 {
+    if (step == 1) {
+        for (long k = 0; k < filters; k++)
+            memcpy(to + k * pitch, from + k * apart, (size_t)cells * sizeof(real));
+        return;
+    }
     for (long i = 0; i < cells; i += LINE)
         for (long k = 0; k < filters; k += LANES) {
             if (apart == 1 && i + LINE <= cells && k + LANES <= filters) {
@@ -178,7 +185,7 @@ static void compute_series(const struct plan *s, long series, long block, int wo
             x_next.lines = dy_next.lines = 0;
         if (!s->fetch_dy)
             dy_next.lines = 0;
-        const int streams = s->kind == COLUMNS && is_stream(&x_next) && is_stream(&dy_next);
+        const int streams = is_stream(&x_next) && is_stream(&dy_next);
         const long line = LINE * (long)sizeof(real);
         const struct runs coming = {{(const char *)x_next.at, (const char *)dy_next.at}, {x_next.lines * line, dy_next.lines * line},
                                     divide_up((x_next.lines + dy_next.lines) * line, calls)};
@@ -187,11 +194,11 @@ static void compute_series(const struct plan *s, long series, long block, int wo
             const long high = min_long(last_tile, low + s->near), k_low = cut_begin(s->cut, low);
             const real *from = s->dy + k_low * s->out.stride[1];
             long apart = s->out.stride[1];
-            if (s->kind == TURNED) {
+            if (s->kind == COPIED) {
                 find_runs(&s->out, &box, offset, &t.depth);
                 for (long run = 0; run < runs; run++)
-                    turn(from + offset[run], run_depth, s->out.stride[4], cut_begin(s->cut, high) - k_low, apart, s->turned_pitch, dy + run * run_depth);
-                from = dy, apart = s->turned_pitch, t.depth = run_depth * runs, t.parts = 1, offset[0] = 0;
+                    copy_dy(from + offset[run], run_depth, s->out.stride[4], cut_begin(s->cut, high) - k_low, apart, s->copied_pitch, dy + run * run_depth);
+                from = dy, apart = s->copied_pitch, t.depth = run_depth * runs, t.parts = 1, offset[0] = 0;
             }
             for (long panel = first; panel < last; panel++) {
                 const long c = panel * TILE_WIDTH, width = p->c - c > LANES ? TILE_WIDTH : LANES;
@@ -208,10 +215,7 @@ static void compute_series(const struct plan *s, long series, long block, int wo
                     t.a[0] = from + (k - k_low) * apart, t.a_apart = apart;
                     t.c[0] = sums + k * sums_row + c;
                     t.ahead = height * apart;
-                    if (streams && width == TILE_WIDTH)
-                        FN(tile_columns_fetching)(height)(&t);
-                    else
-                        (s->kind == COLUMNS ? FN(tile_columns) : FN(tile_rows))(height, (int)(width / LANES))(&t);
+                    (s->kind != COLUMNS ? FN(tile_rows) : streams ? FN(tile_columns_fetching) : FN(tile_columns))(height, (int)(width / LANES))(&t);
                 }
             }
         }

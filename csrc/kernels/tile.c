@@ -238,11 +238,12 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     static void cells_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, CELLS); }                   \
     static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }               \
     static void columns_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, COLUMNS); }               \
-    static void columns_fetching_##rows(const struct tile *t) { tile_body(t, rows, 2, COLUMNS_FETCHING); }
+    static void fetching_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS_FETCHING); }        \
+    static void fetching_##rows##x2(const struct tile *t) { tile_body(t, rows, 2, COLUMNS_FETCHING); }
 #define ROWS_OF(rows) {rows_##rows##x1, rows_##rows##x2}
 #define CELLS_OF(rows) {cells_##rows##x1, cells_##rows##x2}
 #define COLUMNS_OF(rows) {columns_##rows##x1, columns_##rows##x2}
-#define COLUMNS_FETCHING_OF(rows) columns_fetching_##rows
+#define FETCHING_OF(rows) {fetching_##rows##x1, fetching_##rows##x2}
 
 /* Where assembly has them, it computes those of whole width. */
 #define EITHER(name, assembled, body)         \
@@ -260,7 +261,8 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     EITHER(cells_##rows##x2, assembled_cells_##rows, tile_body(t, rows, 2, CELLS))                                           \
     static void columns_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS); }                                 \
     EITHER(columns_##rows##x2, assembled_columns_##rows, tile_body(t, rows, 2, COLUMNS))                                     \
-    EITHER(columns_fetching_##rows, assembled_columns_fetching_##rows, tile_body(t, rows, 2, COLUMNS_FETCHING))
+    static void fetching_##rows##x1(const struct tile *t) { tile_body(t, rows, 1, COLUMNS_FETCHING); }                       \
+    EITHER(fetching_##rows##x2, assembled_columns_fetching_##rows, tile_body(t, rows, 2, COLUMNS_FETCHING))
 #if TILES_IN_ASSEMBLY
 #define TALL_TILE(rows) TALL_TILE_(rows)
 #else
@@ -296,10 +298,9 @@ tile_function *FN(tile_columns)(long rows, int vectors)
     return table[rows - 1][vectors - 1];
 }
 
-tile_function *FN(tile_columns_fetching)(long rows)
+tile_function *FN(tile_columns_fetching)(long rows, int vectors)
 {
-    static tile_function *const table[TILE_ROWS] = {
-        COLUMNS_FETCHING_OF(1), COLUMNS_FETCHING_OF(2), COLUMNS_FETCHING_OF(3), COLUMNS_FETCHING_OF(4), COLUMNS_FETCHING_OF(5), COLUMNS_FETCHING_OF(6),
-        TALLER(COLUMNS_FETCHING_OF)};
-    return table[rows - 1];
+    static tile_function *const table[TILE_ROWS][TILE_VECTORS] = {
+        FETCHING_OF(1), FETCHING_OF(2), FETCHING_OF(3), FETCHING_OF(4), FETCHING_OF(5), FETCHING_OF(6), TALLER(FETCHING_OF)};
+    return table[rows - 1][vectors - 1];
 }

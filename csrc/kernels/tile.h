@@ -42,8 +42,8 @@ typedef void tile_function(const struct tile *t);
 tile_function *FN(tile_rows)(long rows, int vectors);
 tile_function *FN(tile_cells)(long rows, int vectors);
 tile_function *FN(tile_columns)(long rows, int vectors);
-/* Columns of whole width that fetch meanwhile what comes next. */
-tile_function *FN(tile_columns_fetching)(long rows);
+/* Columns that fetch meanwhile what comes next. */
+tile_function *FN(tile_columns_fetching)(long rows, int vectors);
 
 /* How a product of m rows is cut into tiles: `tiles` of nearly equal height, none above TILE_ROWS. */
 struct cut { long tiles, height, taller; };
