@@ -41,12 +41,12 @@ static void add_row_across(const real *row, long columns, long step, long width,
 /* Columns that are neighbours, or anything else: one filter. */
 static void add_row_along(const real *row, long columns, long step, real *sum)
 {
-    long j = 0;
-    if (step == 1)
-        for (; j + PARTIAL <= columns; j += PARTIAL)
-            for (int i = 0; i < PARTIAL; i += LANES)
-                vec_store(sum + i, vec_load(sum + i) + vec_load(row + j + i));
-    for (; j < columns; j++)
+    for (long j = 0; step == 1 && j < columns; j += PARTIAL)
+        for (long i = 0; i < PARTIAL && j + i < columns; i += LANES) {
+            const long valid = columns - j - i;
+            vec_store(sum + i, vec_load(sum + i) + (valid < LANES ? vec_get(row + j + i, valid) : vec_load(row + j + i)));
+        }
+    for (long j = 0; step != 1 && j < columns; j++)
         sum[j % PARTIAL] += row[j * step];
 }
 
