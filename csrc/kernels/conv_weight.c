@@ -56,6 +56,7 @@ struct plan {
     struct cut x_cut, row_cut;   /* channels of the x panels, rows of the tiles: the same unless taps_run > 1 */
     long pixel;                  /* reals from one whole pixel to the next; 0: x is dealt to panels */
     int in_place;                /* whole pixels are those of x itself */
+    int stream;                  /* which are read once, all of them one after another: the next ones are fetched while tiles are computed */
     long panels;                 /* of filters */
     struct boxes boxes;
     long cells, pixels;          /* output cells and input pixels of the largest part */
@@ -101,6 +102,9 @@ static void choose_pixels(struct plan *s)
     }
     const long most = NEIGHBOURS / (long)sizeof(real) / s->in.step[2];
     s->in_place = !padded && !overlap && p->x[1] == 1 && p->x[4] > 0 && p->x[4] <= most && (s->taps_run == 1 || p->x[4] == s->channels);
+    s->stream = s->in_place && p->groups == 1 && p->x[4] == s->channels;
+    for (int a = 0; a < 3; a++)
+        s->stream &= p->window[a] == p->stride[a] && (a == 0 || p->in[a] == p->out[a] * p->stride[a]);
     if (s->in_place)
         s->pixel = p->x[4];
     else if (s->x_cut.tiles == 1 || (!overlap && s->channels <= most))
@@ -246,7 +250,7 @@ struct span {
 };
 
 /* The sums of one tile over a span; index: its tile of rows and tap. sums: where they go, rows of `width`. */
-static void compute_tile(const struct plan *s, const struct part *part, long number, long index, struct span span, int join, real *sums)
+static void compute_tile(const struct plan *s, const struct part *part, long number, long index, struct span span, int join, long call, long calls, real *sums)
 {
     const long group = number / s->panels, vectors = panel_vectors(s, number % s->panels), width = vectors * LANES;
     const long tile = index / s->taps, tap = index % s->taps, begin = cut_begin(s->row_cut, tile), height = cut_height(s->row_cut, tile);
@@ -262,7 +266,12 @@ static void compute_tile(const struct plan *s, const struct part *part, long num
                           : part->x_panels + (group * s->channels + begin) * s->pixels) +
              (r[0] * d[0] * part->pitch.plane + r[1] * d[1] * part->pitch.row + r[2] * d[2] * part->pitch.pixel) * unit + span.first * step;
     t.c[0] = sums;
-    FN(tile_columns)(height, (int)vectors)(&t);
+    if (s->stream) {
+        const long area = s->in.taps[0] * s->in.taps[1], bytes = span.runs * span.depth * step * area * (long)sizeof(real);
+        t.next = (const char *)(part->x + part->offset[0][span.run] + span.first * step) + bytes + bytes * call / calls;
+        t.next_step = divide_up(bytes, calls * span.runs * span.depth);
+    }
+    (s->stream ? FN(tile_columns_fetching) : FN(tile_columns))(height, (int)vectors)(&t);
 }
 
 /* Tiles [first, last) of panel `number`, all pixels: span after span. beside: memory for their sums where the part's total has to be
@@ -279,7 +288,7 @@ static void compute_tiles(const struct plan *s, const struct part *part, long nu
             for (long index = first; index < last; index++) {
                 const long place = (index % s->taps * s->rows + cut_begin(s->row_cut, index / s->taps)) * width;
                 real *sums = part->add ? beside + (index - first) * TILE_ROWS * TILE_WIDTH : part->sums + number * s->taps * s->rows * TILE_WIDTH + place;
-                compute_tile(s, part, number, index, span, join, sums);
+                compute_tile(s, part, number, index, span, join, index - first, last - first, sums);
             }
         }
     for (long index = first; part->add && index < last; index++) {
