@@ -249,11 +249,12 @@ static struct cnn_pad simplest(const struct cnn_pad *p)
 /* Padded cells of an axis that show an image cell: itself first, then its copies in order. */
 static size_t shown_bytes(const struct cnn_pad *p) { return (size_t)(p->in[0] + p->in[1] + 2 + max_long(0, p->padded[0]) + max_long(0, p->padded[1])) * sizeof(long); }
 
-/* Planes whose rows leave lanes empty, as channels of one image. */
+/* Planes whose rows leave lanes empty, as channels of one image; unless one move does all of a row. */
 static int turns(const struct cnn_pad *p, int backward)
 {
     const long *to = p->padded;
-    return (backward || !CNN_HAS_PERMUTE) && single(p) && p->n >= LANES && p->in[2] <= LANES && to[0] > 0 && to[1] > 0 && to[2] > 0 && to[2] <= LANES;
+    const int one_move = backward ? p->mode == CNN_ZEROS && CNN_HAS_MASKED_MOVES : CNN_HAS_PERMUTE;
+    return !one_move && single(p) && p->n >= LANES && p->in[2] <= LANES && to[0] > 0 && to[1] > 0 && to[2] > 0 && to[2] <= LANES;
 }
 
 struct turned {
@@ -409,14 +410,39 @@ static void fold_image_row(const struct pad *s, struct place at)
         fill_image(p, p->in[2], to);
 }
 
+/* Single rows of a plane that only themselves show: `rows` from `at` on are some of dy's, or nothing. */
+static void crop_rows(const struct pad *s, struct place at, long rows)
+{
+    const struct cnn_pad *p = s->p;
+    const long d = at.d + p->before[0], h = at.h + p->before[1];
+    const int shown = d >= 0 && d < p->padded[0], whole = shown && h >= 0 && h + rows <= p->padded[1] && s->inside == p->in[2];
+    const long from_row = p->form[3], to_row = p->image[3], inside = s->inside;
+    const real *from = s->from + at.n * p->form[0] + d * p->form[2] + h * from_row + (whole ? s->front : 0);
+    real *to = s->to + at.n * p->image[0] + at.d * p->image[2] + at.h * to_row;
+    for (long r = 0; r < rows; r++, from += from_row, to += to_row) {
+        if (whole)
+            copy_reals(from, inside, to);
+        else if (shown && h + r >= 0 && h + r < p->padded[1])
+            fold_single(s, from, 0, to);
+        else
+            fill_image(p, p->in[2], to);
+    }
+}
+
 static void fold_rows(void *context, long block, int worker)
 {
     (void)worker;
     const struct pad *s = context;
     const long *size = s->p->in, first = block * s->many, end = min_long(first + s->many, s->p->n * size[0] * size[1]);
+    const int crop = s->source && s->p->mode == CNN_ZEROS;
     struct place at = place_of(size, first);
-    for (long row = first; row < end; row++, next_row(size, &at))
-        fold_image_row(s, at);
+    for (long row = first, rows; row < end; row += rows, at.h += rows - 1, next_row(size, &at)) {
+        rows = crop ? min_long(end - row, size[1] - at.h) : 1;
+        if (crop)
+            crop_rows(s, at, rows);
+        else
+            fold_image_row(s, at);
+    }
 }
 
 size_t FN(pad_backward_scratch)(const void *problem, int workers) { return scratch_of(problem, 1, workers); }
