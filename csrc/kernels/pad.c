@@ -73,7 +73,7 @@ static struct pad start(const struct cnn_pad *p, const real *from, real *to, cha
     return s;
 }
 
-static void pad_single(const struct pad *s, const real *from, real *to)
+ALWAYS_INLINE void pad_single(const struct pad *s, const real *from, real *to)
 {
     const struct cnn_pad *p = s->p;
     const real value = (real)p->value;
@@ -181,10 +181,6 @@ static void pad_row(const struct pad *s, struct place at)
         return;
     }
     const real *from = s->from + at.n * p->image[0] + plane * p->image[2] + line * p->image[3];
-    if (s->source) {
-        pad_single(s, from, to);
-        return;
-    }
     for (long w = 0; w < p->padded[2];) {
         const long i = w - p->before[2], cell = cnn_source(p->mode, i, p->in[2]);
         long run = 1;
@@ -201,7 +197,7 @@ static void pad_row(const struct pad *s, struct place at)
 }
 
 /* `rows` rows of a plane from row h on. plane: of the image, NULL where there is none. */
-static void pad_short(const struct pad *s, const real *plane, long h, long rows, real *to)
+ALWAYS_INLINE void pad_short(const struct pad *s, const real *plane, long h, long rows, real *to)
 {
     const struct cnn_pad *p = s->p;
     const long in = p->in[2], padded = p->padded[2], down = p->image[3], below = p->form[3];
@@ -211,13 +207,25 @@ static void pad_short(const struct pad *s, const real *plane, long h, long rows,
         vec_put(to, plane && *line >= 0 ? vec_select(shows, vec_permute(vec_get(plane + *line * down, in), lane), empty) : empty, padded);
 }
 
+/* The same where rows are longer. */
+static void pad_long(const struct pad *s, const real *plane, long h, long rows, real *to)
+{
+    const struct cnn_pad *p = s->p;
+    const long down = p->image[3], below = p->form[3];
+    for (const long *line = s->lines + h; rows; rows--, line++, to += below)
+        if (plane && *line >= 0)
+            pad_single(s, plane + *line * down, to);
+        else
+            fill_cells(p, p->padded[2], to);
+}
+
 static void pad_rows(void *context, long block, int worker)
 {
     (void)worker;
     const struct pad *s = context;
     const long *size = s->p->padded, first = block * s->many, end = min_long(first + s->many, s->p->n * size[0] * size[1]);
     struct place at = place_of(size, first);
-    if (!s->short_rows) {
+    if (!s->source) {
         for (long row = first; row < end; row++, next_row(size, &at))
             pad_row(s, at);
         return;
@@ -226,8 +234,12 @@ static void pad_rows(void *context, long block, int worker)
     for (long row = first, rows; row < end; row += rows, at.h += rows - 1, next_row(size, &at)) {
         const long plane = cnn_source(p->mode, at.d - p->before[0], p->in[0]);
         rows = min_long(end - row, size[1] - at.h);
-        pad_short(s, plane < 0 ? NULL : s->from + at.n * p->image[0] + plane * p->image[2], at.h, rows,
-                  s->to + at.n * p->form[0] + at.d * p->form[2] + at.h * p->form[3]);
+        const real *from = plane < 0 ? NULL : s->from + at.n * p->image[0] + plane * p->image[2];
+        real *to = s->to + at.n * p->form[0] + at.d * p->form[2] + at.h * p->form[3];
+        if (s->short_rows)
+            pad_short(s, from, at.h, rows, to);
+        else
+            pad_long(s, from, at.h, rows, to);
     }
 }
 
