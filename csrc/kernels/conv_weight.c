@@ -91,7 +91,7 @@ static size_t place_part(const struct plan *s, struct part *part, char *memory)
 /* Reals of a pixel in a worker's row: the channels of TOGETHER panels. */
 static long row_room(const struct plan *s) { return min_long(TOGETHER * (s->x_cut.height + 1), round_up(s->channels, LANES)); }
 
-/* Decides whether pixels stay whole, and where. */
+/* Decides whether pixels stay whole, where, and whether they are fetched ahead. */
 static void choose_pixels(struct plan *s)
 {
     const struct cnn_conv *p = s->p;
@@ -249,7 +249,7 @@ struct span {
     long run, runs, first, depth;
 };
 
-/* The sums of one tile over a span; index: its tile of rows and tap. sums: where they go, rows of `width`. */
+/* The sums of one tile over a span, in call number `call` of `calls` for it; index: its tile of rows and tap. sums: where they go, rows of `width`. */
 static void compute_tile(const struct plan *s, const struct part *part, long number, long index, struct span span, int join, long call, long calls, real *sums)
 {
     const long group = number / s->panels, vectors = panel_vectors(s, number % s->panels), width = vectors * LANES;

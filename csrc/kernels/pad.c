@@ -422,7 +422,7 @@ static void fold_image_row(const struct pad *s, struct place at)
         fill_image(p, p->in[2], to);
 }
 
-/* Single rows of a plane that only themselves show: `rows` from `at` on are some of dy's, or nothing. */
+/* The gradient of padding with zeros, for `rows` neighbouring single rows of a plane from `at` on: each is a row of dy, or zeros. */
 static void crop_rows(const struct pad *s, struct place at, long rows)
 {
     const struct cnn_pad *p = s->p;

@@ -24,7 +24,7 @@ enum { CELLS = 512, SUMS = 1 << 20 }; /* pixels of a box; bytes of the sums of a
 struct plan {
     const struct cnn_conv *p;
     int turned;                  /* channels are few: what follows calls dy x, and filters channels */
-    long k, c;
+    long k, c;                   /* rows and columns of the product */
     const real *x, *dy;
     real *dw, *db;
     struct windows in, out;      /* both cell by cell: the stride of x is in its array's strides */
