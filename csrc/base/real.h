@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__) || defined(__AVX__)
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
@@ -105,8 +105,29 @@ ALWAYS_INLINE real real_multiply(real a, real b)
     return product;
 }
 
-/* Lane-wise m ? a : b. A vector `?:` is not C; this form becomes one masked move. */
+/* Lane-wise m ? a : b. A vector `?:` is not C; clang makes one masked move of this form, gcc two operations. */
 ALWAYS_INLINE vec vec_select(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
+
+/* Lane-wise a > b ? a : b and a < b ? a : b, so b where either is NaN or both are zero: what the instructions of x86-64 do. */
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+#define CNN_EXTREME(name) CNN_EXTREME_(_mm512_##name##_, __m512)
+#elif CNN_VECTOR_BYTES == 32 && defined(__AVX__)
+#define CNN_EXTREME(name) CNN_EXTREME_(_mm256_##name##_, __m256)
+#elif CNN_VECTOR_BYTES == 16 && defined(__SSE2__)
+#define CNN_EXTREME(name) CNN_EXTREME_(_mm_##name##_, __m128)
+#endif
+#if defined(CNN_EXTREME) && CNN_DOUBLE
+#define CNN_EXTREME_(function, type) (vec) function##pd((type##d)a, (type##d)b)
+#elif defined(CNN_EXTREME)
+#define CNN_EXTREME_(function, type) (vec) function##ps((type)a, (type)b)
+#endif
+#ifdef CNN_EXTREME
+ALWAYS_INLINE vec vec_max(vec a, vec b) { return CNN_EXTREME(max); }
+ALWAYS_INLINE vec vec_min(vec a, vec b) { return CNN_EXTREME(min); }
+#else
+ALWAYS_INLINE vec vec_max(vec a, vec b) { return vec_select(a > b, a, b); }
+ALWAYS_INLINE vec vec_min(vec a, vec b) { return vec_select(a < b, a, b); }
+#endif
 
 /* The lanes whose bits are set; what lies at the others is not touched. Vectors of the language have no such moves. */
 #if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)

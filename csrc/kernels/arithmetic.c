@@ -58,7 +58,7 @@ ALWAYS_INLINE vec apply(int operator, vec a, vec b)
     case CNN_MULTIPLY: return a * b;
     case CNN_DIVIDE: return a / b;
     case CNN_MAXIMUM: return vec_select((a >= b) | (a != a), a, b);
-    case CNN_ADD_RELU: return vec_select(a + b < 0, (vec){0}, a + b);
+    case CNN_ADD_RELU: return vec_max((vec){0}, a + b);
     default: return vec_sqrt(a);
     }
 }

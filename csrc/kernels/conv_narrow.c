@@ -147,7 +147,7 @@ ALWAYS_INLINE void forward_body(const struct plan *s, const real *x, long below,
             if (bias)
                 y = y + bias[k];
             if (s->p->activation == CNN_RELU)
-                y = vec_select(y < 0, (vec){0}, y);
+                y = vec_max((vec){0}, y);
             vec_store(to + (v / vectors * filters + k) * s->dy_row + v % vectors * LANES, y);
         }
 }

@@ -96,7 +96,7 @@ ALWAYS_INLINE void finish_cells(const struct plan *s, const vec bias, const int 
         if (s->bias)
             v = v + bias;
         if (s->p->activation == CNN_RELU)
-            v = vec_select(v < 0, (vec){0}, v);
+            v = vec_max((vec){0}, v);
         if (valid == LANES)
             vec_store(to + q * apart, v);
         else

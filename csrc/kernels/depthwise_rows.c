@@ -47,7 +47,7 @@ ALWAYS_INLINE void finish(const struct plan *s, const vec *sum, const int rows, 
         if (biased)
             t = t + added;
         if (relu)
-            t = vec_select(t < 0, (vec){0}, t);
+            t = vec_max((vec){0}, t);
         if (apart != 1)
             for (long i = 0; i < valid; i++)
                 y[i * apart] = t[i];

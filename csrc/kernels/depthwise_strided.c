@@ -89,7 +89,7 @@ ALWAYS_INLINE void compute_vectors(const struct plan *s, const real *const *from
         if (s->bias)
             sum[v] = sum[v] + vec_load(s->packed + s->taps * s->room + c + v * LANES);
         if (s->p->activation == CNN_RELU && count)
-            sum[v] = vec_select(sum[v] < 0, (vec){0}, sum[v]);
+            sum[v] = vec_max((vec){0}, sum[v]);
         vec_put(to + c + v * LANES, sum[v], v + 1 < vectors ? LANES : lanes);
     }
 }

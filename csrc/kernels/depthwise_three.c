@@ -73,7 +73,7 @@ ALWAYS_INLINE void compute_cells(struct pixels in, const real *w, const int rows
         if (biased)
             v = v + bias;
         if (relu)
-            v = vec_select(v < 0, (vec){0}, v);
+            v = vec_max((vec){0}, v);
         if (q && q % outputs == 0)
             y += y_row;
         KEEP_ONE_POINTER(y);

@@ -130,7 +130,7 @@ void FN(channel_moments)(const void *problem, void *const *array, struct cnn_run
     }
 }
 
-ALWAYS_INLINE vec activated(vec v, int activation) { return activation == CNN_RELU ? vec_select(v < 0, (vec){0}, v) : v; }
+ALWAYS_INLINE vec activated(vec v, int activation) { return activation == CNN_RELU ? vec_max((vec){0}, v) : v; }
 
 /* n lanes at `at` of y = (x - f0) f1 + f2, plus the residual */
 ALWAYS_INLINE void apply_vector(const struct channels *s, long at, long n, vec f0, vec f1, vec f2)

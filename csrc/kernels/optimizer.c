@@ -75,7 +75,7 @@ ALWAYS_INLINE void rmsprop_lanes(const struct update *s, long i)
         const vec z = blend(p->beta2, vec_load(s->z + i), g);
         vec_store(s->z + i, z);
         spread = v - z * z;
-        spread = vec_select(spread < 0, (vec){0}, spread);
+        spread = vec_max((vec){0}, spread);
     }
     vec step = g / (vec_sqrt(spread) + (real)p->epsilon);
     if (s->m) {

@@ -44,9 +44,6 @@ static void find_cells(const struct cnn_pool *p, const struct range r[3], struct
     cells->count = count;
 }
 
-/* A later value wins where it is larger, or the first NaN. */
-ALWAYS_INLINE mask beats(vec x, vec best) { return (x > best) | ((x != x) & (best == best)); }
-
 /* One vector of channels of one output cell: the maximum, and the number of the tap that won. `valid` lanes exist. */
 ALWAYS_INLINE void max_near(const struct cells *cells, const real *image, long valid, real *y, bits *tap_of)
 {
@@ -56,15 +53,15 @@ ALWAYS_INLINE void max_near(const struct cells *cells, const real *image, long v
         for (long i = 1; i < cells->count; i++) {
             const vec x = vec_get(image + cells->at[i], valid);
             nan |= x != x;
-            best = vec_select(best > x, best, x);
+            best = vec_max(best, x);
         }
         vec_put(y, vec_select(nan, best + (vec)(nan | (mask)best), best), valid);
         return;
     }
-    mask which = (mask){0} + cells->tap[0];
+    mask which = (mask){0} + cells->tap[0], numbers = best == best;
     for (long i = 1; i < cells->count; i++) {
         const vec x = vec_get(image + cells->at[i], valid);
-        const mask better = beats(x, best);
+        const mask better = beats(x, best, &numbers);
         best = vec_select(better, x, best);
         which = (better & cells->tap[i]) | (~better & which);
     }
@@ -76,12 +73,12 @@ ALWAYS_INLINE void max_near(const struct cells *cells, const real *image, long v
 static void max_far(const struct cnn_pool *p, const struct range r[3], const real *image, long valid, real *y, bits *tap_of)
 {
     vec best = vec_get(image + cell_at(p, r, r[0].begin, r[1].begin, r[2].begin), valid);
-    mask which = (mask){0} + (bits)((r[0].begin * p->window[1] + r[1].begin) * p->window[2] + r[2].begin);
+    mask numbers = best == best, which = (mask){0} + (bits)((r[0].begin * p->window[1] + r[1].begin) * p->window[2] + r[2].begin);
     for (long d = r[0].begin; d < r[0].end; d++)
         for (long h = r[1].begin; h < r[1].end; h++)
             for (long w = r[2].begin; w < r[2].end; w++) {
                 const vec x = vec_get(image + cell_at(p, r, d, h, w), valid);
-                const mask better = beats(x, best);
+                const mask better = beats(x, best, &numbers);
                 best = vec_select(better, x, best);
                 which = (better & (bits)((d * p->window[1] + h) * p->window[2] + w)) | (~better & which);
             }

@@ -48,6 +48,14 @@ ALWAYS_INLINE void taps_store(uint8_t *tap, mask which)
 #endif
 }
 
+/* A later value wins where it is larger, or the first NaN: `numbers` are the lanes that have met none. Only one comparison waits for the last winner. */
+ALWAYS_INLINE mask beats(vec x, vec best, mask *numbers)
+{
+    const mask better = ~(x <= best) & *numbers;
+    *numbers &= x == x;
+    return better;
+}
+
 /* dy where the cell's tap is `name`, else 0. */
 ALWAYS_INLINE vec share_of(const real *dy, const uint8_t *tap, bits name)
 {

@@ -43,15 +43,15 @@ ALWAYS_INLINE void max_columns(const struct near *t, const real *x, const long s
         for (long i = 1; i < cells; i++) {
             const vec v = vec_load_apart(x + t->at[i], step);
             nan |= v != v;
-            best = vec_select(best > v, best, v);
+            best = vec_max(best, v);
         }
         vec_put(y, vec_select(nan, best + (vec)(nan | (mask)best), best), n);
         return;
     }
-    mask which = (mask){0} + t->name[0];
+    mask which = (mask){0} + t->name[0], numbers = best == best;
     for (long i = 1; i < cells; i++) {
         const vec v = vec_load_apart(x + t->at[i], step);
-        const mask better = (v > best) | ((v != v) & (best == best));
+        const mask better = beats(v, best, &numbers);
         best = vec_select(better, v, best);
         which = (better & t->name[i]) | (~better & which);
     }

@@ -208,7 +208,7 @@ ALWAYS_INLINE void tile_body(const struct tile *t, const long rows, const int ve
     if (t->activation == CNN_RELU) {
         UNROLL for (long i = 0; i < rows; i++)
             UNROLL for (int v = 0; v < vectors; v++)
-                sum[i][v] = vec_select(sum[i][v] < 0, (vec){0}, sum[i][v]);
+                sum[i][v] = vec_max((vec){0}, sum[i][v]);
     }
     struct rows c = rows_of(t);
     if (t->valid == width) {

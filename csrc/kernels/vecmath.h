@@ -50,8 +50,8 @@ ALWAYS_INLINE vec vec_abs(vec x) { return (vec)((mask)x & ~(mask)vec_fill(REAL(-
 ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return (vec)CNN_NAME(CNN_WIDTH, min, CNN_KIND)(CNN_NAME(CNN_WIDTH, set1, CNN_KIND)(bound), x); }
 ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return (vec)CNN_NAME(CNN_WIDTH, max, CNN_KIND)(CNN_NAME(CNN_WIDTH, set1, CNN_KIND)(bound), x); }
 #else
-ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return vec_select(x > bound, vec_fill(bound), x); }
-ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return vec_select(x < bound, vec_fill(bound), x); }
+ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return vec_min(vec_fill(bound), x); }
+ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return vec_max(vec_fill(bound), x); }
 #endif
 
 /* p * 2^n for n + ROUNDER, rounded once. */

@@ -294,7 +294,7 @@ static void store(const struct plan *s, long first, long count, long panel, cons
             if (p->activation == CNN_RELU)
                 for (long h = 0; h < s->tiles.high; h++)
                     for (long j = h * across; j < h * across + tiles * m; j++)
-                        block[j] = vec_select(block[j] < 0, (vec){0}, block[j]);
+                        block[j] = vec_max((vec){0}, block[j]);
             if (p->y[1] == 1 && valid == LANES)
                 for (long h = 0; h < rows; h++)
                     for (long j = 0; j < columns; j++)
