@@ -87,9 +87,8 @@ static double work_of(const struct cnn_resize *p)
     return (double)(p->n * p->c) * (double)(p->out[0] * p->out[1] * p->out[2]) * (FN(resize_tap_count)(p, 2) + 1) * 0.15;
 }
 
-static void double_cells(const struct rows *s, const real *rows, long begin, long end, real *y)
+ALWAYS_INLINE void double_cells(const struct rows *s, const real *rows, const int count, long begin, long end, real *y)
 {
-    const int count = s->count[2];
     for (long w = 2 * begin; w < 2 * end; w++) {
         const struct taps *t = &s->table[2][w];
         real sum = real_multiply(t->weight[0], rows[t->cell[0]]);
@@ -123,12 +122,12 @@ ALWAYS_INLINE void double_row(const struct rows *s, const real *rows, const int 
             if (i + LANES >= high)
                 break;
         }
-        double_cells(s, rows, 0, s->low, y);
-        double_cells(s, rows, s->high, s->p->in[2], y);
+        double_cells(s, rows, count, 0, s->low, y);
+        double_cells(s, rows, count, s->high, s->p->in[2], y);
         return;
     }
 #endif
-    double_cells(s, rows, 0, s->p->in[2], y);
+    double_cells(s, rows, count, 0, s->p->in[2], y);
 }
 
 /* The last vector begins early. */
@@ -173,15 +172,13 @@ static struct plane plane_of(const struct cnn_resize *p, const long cells[3], lo
     return (struct plane){image / p->c, image % p->c, plane % cells[0], first, min_long(first + BLOCK_ROWS, cells[1])};
 }
 
-static void forward_rows(void *context, long block, int worker)
+/* deep, tall, count: taps along each axis. */
+ALWAYS_INLINE void forward_plane(const struct rows *s, struct plane at, const int deep, const int tall, const int count, real *sums)
 {
-    const struct rows *s = context;
     const struct cnn_resize *p = s->p;
-    const struct plane at = plane_of(p, p->out, block);
     const struct taps *td = &s->table[0][at.d];
     const real *x = s->from + at.n * p->x[0] + at.c * p->x[1];
-    real *y = s->to + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2], *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes);
-    const int count = s->count[2], deep = s->count[0], tall = s->count[1];
+    real *y = s->to + at.n * p->y[0] + at.c * p->y[1] + at.d * p->y[2];
     for (long first = at.first; first < at.end; first += TOGETHER) {
         const long end = min_long(at.end, first + TOGETHER);
         const real *rows[TOGETHER];
@@ -189,22 +186,36 @@ static void forward_rows(void *context, long block, int worker)
             const struct taps *th = &s->table[1][h];
             real *to = sums + (h - first) * s->pitch;
             struct weighted r;
-            r.count = 0;
             for (int i = 0; i < deep; i++)
-                for (int j = 0; j < tall; j++, r.count++)
-                    r.row[r.count] = x + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[r.count] = td->weight[i] * th->weight[j];
-            rows[h - first] = r.count > 1 ? to : r.row[0];
-            if (r.count > 1)
-                sum_weighted(&r, p->in[2], 0, to);
+                for (int j = 0; j < tall; j++)
+                    r.row[i * tall + j] = x + td->cell[i] * p->x[2] + th->cell[j] * p->x[3], r.weight[i * tall + j] = td->weight[i] * th->weight[j];
+            rows[h - first] = deep * tall > 1 ? to : r.row[0];
+            if (deep * tall > 1)
+                sum_vectors(&r, deep * tall, p->in[2], to);
         }
         for (long h = first; h < end; h++)
-            if (count == 1)
-                double_row(s, rows[h - first], 1, y + h * p->y[3]);
-            else if (count == 2)
-                double_row(s, rows[h - first], 2, y + h * p->y[3]);
-            else
-                double_row(s, rows[h - first], 4, y + h * p->y[3]);
+            double_row(s, rows[h - first], count, y + h * p->y[3]);
     }
+}
+
+static void forward_rows(void *context, long block, int worker)
+{
+    const struct rows *s = context;
+    const struct plane at = plane_of(s->p, s->p->out, block);
+    real *sums = (real *)(s->worker + (size_t)worker * s->worker_bytes);
+    const int deep = s->count[0], tall = s->count[1], count = s->count[2];
+    if (count == 1)
+        forward_plane(s, at, deep, tall, 1, sums);
+    else if (count == 2 && deep == 1 && tall == 2)
+        forward_plane(s, at, 1, 2, 2, sums);
+    else if (count == 2 && deep == 2 && tall == 2)
+        forward_plane(s, at, 2, 2, 2, sums);
+    else if (count == 2)
+        forward_plane(s, at, deep, tall, 2, sums);
+    else if (deep == 1 && tall == 4)
+        forward_plane(s, at, 1, 4, 4, sums);
+    else
+        forward_plane(s, at, deep, tall, 4, sums);
 }
 
 void FN(resize_rows_forward)(const struct cnn_resize *p, const real *x, real *y, struct cnn_run *run)
