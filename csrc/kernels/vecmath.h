@@ -4,15 +4,11 @@
  * No branch, no table: every lane takes the same path, so an element has the same bits at every position of an array. NaN
  * comes back as NaN; overflow, underflow and subnormals are exact to the same bound.
  * Method: J.-M. Muller, Elementary Functions, 3rd ed., 2016, chapters 4 and 11 (argument reduction in two parts, then a
- * polynomial). The tanh polynomial is a Chebyshev fit of (tanh(x)/x - 1)/x^2 over |x| < 0.625, computed with 40 digits. */
+ * polynomial). */
 #ifndef CNN_VECMATH_H
 #define CNN_VECMATH_H
 
 #include "../base/real.h"
-
-#ifdef __AVX2__
-#include <immintrin.h>
-#endif
 
 #if CNN_DOUBLE
 #define ROUNDER 6755399441055744.0 /* 1.5 * 2^52: adding it leaves the nearest integer in the low bits */
@@ -21,6 +17,7 @@ enum { FRACTION_BITS = 52, EXPONENT_BIAS = 1023 };
 #define LN2_LOW 1.9082149292705878161e-10
 #define EXP_LOW -746.0
 #define EXP_HIGH 710.0
+#define TANH_ONE 19.07 /* from here on tanh rounds to 1 */
 #else
 #define ROUNDER 12582912.0f /* 1.5 * 2^23 */
 enum { FRACTION_BITS = 23, EXPONENT_BIAS = 127 };
@@ -28,37 +25,23 @@ enum { FRACTION_BITS = 23, EXPONENT_BIAS = 127 };
 #define LN2_LOW 1.4286068203094172e-6f
 #define EXP_LOW -104.0f
 #define EXP_HIGH 89.0f
+#define TANH_ONE 9.02f
 #endif
 
 ALWAYS_INLINE mask vec_sign(vec x) { return (mask)x & (mask)vec_fill(REAL(-0.0)); }
 ALWAYS_INLINE vec vec_abs(vec x) { return (vec)((mask)x & ~(mask)vec_fill(REAL(-0.0))); }
 
 /* x, but at most or at least `bound`; NaN stays NaN. */
-#ifdef __AVX2__
-#define CNN_NAME_(a, b, c) _mm##a##_##b##_##c
-#define CNN_NAME(a, b, c) CNN_NAME_(a, b, c)
-#ifdef __AVX512F__
-#define CNN_WIDTH 512
-#else
-#define CNN_WIDTH 256
-#endif
-#if CNN_DOUBLE
-#define CNN_KIND pd
-#else
-#define CNN_KIND ps
-#endif
-ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return (vec)CNN_NAME(CNN_WIDTH, min, CNN_KIND)(CNN_NAME(CNN_WIDTH, set1, CNN_KIND)(bound), x); }
-ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return (vec)CNN_NAME(CNN_WIDTH, max, CNN_KIND)(CNN_NAME(CNN_WIDTH, set1, CNN_KIND)(bound), x); }
-#else
 ALWAYS_INLINE vec vec_at_most(vec x, real bound) { return vec_min(vec_fill(bound), x); }
 ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return vec_max(vec_fill(bound), x); }
-#endif
 
 /* p * 2^n for n + ROUNDER, rounded once. */
 ALWAYS_INLINE vec vec_scale(vec p, vec rounded)
 {
-#ifdef __AVX512F__
-    return (vec)CNN_NAME(CNN_WIDTH, scalef, CNN_KIND)(p, rounded - ROUNDER);
+#if defined(__AVX512F__) && CNN_DOUBLE
+    return (vec)_mm512_scalef_pd((__m512d)p, (__m512d)(rounded - ROUNDER));
+#elif defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)(rounded - ROUNDER));
 #else
     /* in two steps, so that results below the normal range round once more instead of vanishing */
     const mask n = (mask)rounded - (mask)vec_fill(ROUNDER), half = n >> 1;
@@ -104,7 +87,6 @@ ALWAYS_INLINE vec vec_exp_negative(vec x)
     const mask low = x <= EXP_LOW;
     return vec_select(low, (vec){0}, exp_in_range(vec_select(low, (vec){0}, x)));
 }
-ALWAYS_INLINE vec vec_exp_positive(vec x) { return exp_in_range(vec_at_most(x, EXP_HIGH)); }
 ALWAYS_INLINE vec vec_exp(vec x) { return vec_exp_negative(vec_at_most(x, EXP_HIGH)); }
 
 /* 2/3 + 2z/5 + 2z^2/7 + ..., so that 2 atanh s = 2s + s z (that), z = s^2 */
@@ -159,43 +141,23 @@ ALWAYS_INLINE vec vec_sigmoid(vec x)
     return vec_select(x < 0, e, vec_fill(REAL(1.0))) / (e + REAL(1.0));
 }
 
-ALWAYS_INLINE vec vec_tanh(vec x)
-{
-    const vec a = vec_abs(x), z = x * x;
-#if CNN_DOUBLE
-    vec q = vec_fill(-2.4388316314720878041e-6);
-    q = vec_madd(q, z, vec_fill(0.000012209921790162781662));
-    q = vec_madd(q, z, vec_fill(-0.000037081069215442333853));
-    q = vec_madd(q, z, vec_fill(0.000096041091570262659879));
-    q = vec_madd(q, z, vec_fill(-0.00023888944636751173895));
-    q = vec_madd(q, z, vec_fill(0.0005899818158388232071));
-    q = vec_madd(q, z, vec_fill(-0.0014558283998303245859));
-    q = vec_madd(q, z, vec_fill(0.0035921275075992522291));
-    q = vec_madd(q, z, vec_fill(-0.0088632354998019925691));
-    q = vec_madd(q, z, vec_fill(0.021869488535133222007));
-    q = vec_madd(q, z, vec_fill(-0.053968253968235901344));
-    q = vec_madd(q, z, vec_fill(0.13333333333333320761));
-    q = vec_madd(q, z, vec_fill(-0.33333333333333333319));
-#else
-    vec q = vec_fill(0.002292744816f);
-    q = vec_madd(q, z, vec_fill(-0.008343945516f));
-    q = vec_madd(q, z, vec_fill(0.02176891865f));
-    q = vec_madd(q, z, vec_fill(-0.05395925958f));
-    q = vec_madd(q, z, vec_fill(0.1333330356f));
-    q = vec_madd(q, z, vec_fill(-0.3333333317f));
-#endif
-    const vec small = vec_madd(q * z, x, x);
-    const vec large = REAL(1.0) - REAL(2.0) / (vec_exp_positive(a + a) + REAL(1.0));
-    return (vec)((mask)vec_select(a < REAL(0.625), small, large) | vec_sign(x)); /* -0 keeps its sign */
-}
-
-/* e^x - 1 for x <= 0: 2^n (1 + p) - 1 = (2^n - 1) + 2^n p. Positive x is not meant. */
-ALWAYS_INLINE vec vec_expm1_negative(vec x)
+/* e^x - 1 = 2^n - 1 + 2^n p, where x = n ln2 + r, p = e^r - 1 and 2^n is in the normal range. */
+ALWAYS_INLINE vec expm1_in_range(vec x)
 {
     vec rounded, r;
-    const vec q = exp_parts(vec_at_least(x, EXP_LOW / 2), &rounded, &r);
-    const vec p = vec_madd(q * r, r, r), power = vec_scale(vec_fill(REAL(1.0)), rounded);
+    const vec q = exp_parts(x, &rounded, &r), p = vec_madd(q * r, r, r);
+    const vec power = (vec)(((mask)rounded << FRACTION_BITS) + (mask)vec_fill(1)); /* above n the bits of ROUNDER are shifted out */
     return vec_madd(power, p, power - REAL(1.0));
+}
+
+/* e^x - 1 for x <= 0. Positive x is not meant. */
+ALWAYS_INLINE vec vec_expm1_negative(vec x) { return expm1_in_range(vec_at_least(x, EXP_LOW / 2)); }
+
+/* (e^2a - 1) / (e^2a - 1 + 2) of a = |x|, which neither cancels near 0 nor exceeds 1; -0 keeps its sign. */
+ALWAYS_INLINE vec vec_tanh(vec x)
+{
+    const vec a = vec_at_most(vec_abs(x), TANH_ONE), e = expm1_in_range(a + a);
+    return (vec)((mask)(e / (e + REAL(2.0))) | vec_sign(x));
 }
 
 /* ln(1 + e) for 0 <= e <= 1, accurate for small e: 2 atanh(f/(2 + f)) of f = e, or of f = (e - 1)/2 and ln 2 more. */
