@@ -143,6 +143,18 @@ ALWAYS_INLINE void vec_store_masked(real *p, vec v, unsigned lanes) { _mm512_mas
 #define CNN_HAS_MASKED_MOVES 0
 #endif
 
+/* p * 2^n, rounded once, of whole n. */
+#if CNN_VECTOR_BYTES == 64 && defined(__AVX512F__)
+#define CNN_HAS_SCALING 1
+#if CNN_DOUBLE
+ALWAYS_INLINE vec vec_times_power(vec p, vec n) { return (vec)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
+#else
+ALWAYS_INLINE vec vec_times_power(vec p, vec n) { return (vec)_mm512_scalef_ps((__m512)p, (__m512)n); }
+#endif
+#else
+#define CNN_HAS_SCALING 0
+#endif
+
 /* The lanes of v that `lane` names. */
 #if defined(__AVX512F__) && CNN_VECTOR_BYTES == 64
 #define CNN_HAS_PERMUTE 1

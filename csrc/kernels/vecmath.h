@@ -38,10 +38,8 @@ ALWAYS_INLINE vec vec_at_least(vec x, real bound) { return vec_max(vec_fill(boun
 /* p * 2^n for n + ROUNDER, rounded once. */
 ALWAYS_INLINE vec vec_scale(vec p, vec rounded)
 {
-#if defined(__AVX512F__) && CNN_DOUBLE
-    return (vec)_mm512_scalef_pd((__m512d)p, (__m512d)(rounded - ROUNDER));
-#elif defined(__AVX512F__)
-    return (vec)_mm512_scalef_ps((__m512)p, (__m512)(rounded - ROUNDER));
+#if CNN_HAS_SCALING
+    return vec_times_power(p, rounded - ROUNDER);
 #else
     /* in two steps, so that results below the normal range round once more instead of vanishing */
     const mask n = (mask)rounded - (mask)vec_fill(ROUNDER), half = n >> 1;
