@@ -69,7 +69,7 @@ DEFINE_MAP(tanh_backward, 2, 0.15, a * (ONE - b * b))
 DEFINE_MAP(exp_forward, 1, 0.5, vec_exp(a))
 DEFINE_MAP(log_forward, 1, 0.6, vec_log(a))
 
-DEFINE_MAP(clip_forward, 1, 0.1, vec_max(A, vec_min(B, a)))
+DEFINE_MAP(clip_forward, 1, 0.1, vec_min(B, vec_max(A, a)))
 DEFINE_MAP(clip_backward, 2, 0.15, vec_select((b <= A) | (b >= B), (vec){0}, a))
 DEFINE_MAP(leaky_relu_forward, 1, 0.1, vec_select(a > 0, a, A *a))
 DEFINE_MAP(leaky_relu_backward, 2, 0.15, vec_select(b > 0, a, A *a))

@@ -172,7 +172,7 @@ static struct plane plane_of(const struct cnn_resize *p, const long cells[3], lo
     return (struct plane){image / p->c, image % p->c, plane % cells[0], first, min_long(first + BLOCK_ROWS, cells[1])};
 }
 
-/* deep, tall, count: taps along each axis. */
+/* Doubles the rows of a block. deep, tall, count: taps along each axis, constants where they are the usual ones. */
 ALWAYS_INLINE void forward_plane(const struct rows *s, struct plane at, const int deep, const int tall, const int count, real *sums)
 {
     const struct cnn_resize *p = s->p;

@@ -111,6 +111,14 @@ def test_golden_activations():
         F.gelu(at, approximate="erf")
 
 
+def test_a_range_whose_ends_are_crossed(isa, rng):
+    """min(max(x, min_val), max_val) as it is written: the upper end wins, as in np.clip."""
+    x = rng.standard_normal(100).astype(np.float32)
+    x[:3] = np.nan, -np.inf, np.inf
+    for low, high in ((2.0, -2.0), (0.5, 0.0), (-1.0, 1.0)):
+        np.testing.assert_array_equal(F.hardtanh(x, min_val=low, max_val=high), np.clip(x, np.float32(low), np.float32(high)))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_keep_their_bounds(dtype, isa, rng):
     """elu and softplus within 4 ulp, silu 6, gelu 4 u |x|."""
