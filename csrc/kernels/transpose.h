@@ -67,18 +67,73 @@
 #endif
 ALWAYS_INLINE vec even_odd(vec a, vec b) { return __builtin_shufflevector(a, b, EVEN_ODD_INDICES); }
 
-/* log2(LANES) rounds of shuffling row i with row i + LANES/2. */
+/* Of two vectors: reals in turn, and pairs of them, from the lower or upper halves of every 16 bytes; and every other 16 bytes. These stay within 16
+ * bytes or move them whole, which costs processors least. */
+#if CNN_VECTOR_BYTES == 64 && !CNN_DOUBLE
+#define LOW_REALS 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
+#define HIGH_REALS 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
+#define LOW_PAIRS 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define HIGH_PAIRS 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define EVEN_PARTS 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define ODD_PARTS 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#elif CNN_VECTOR_BYTES == 64
+#define LOW_REALS 0, 8, 2, 10, 4, 12, 6, 14
+#define HIGH_REALS 1, 9, 3, 11, 5, 13, 7, 15
+#define EVEN_PARTS 0, 1, 4, 5, 8, 9, 12, 13
+#define ODD_PARTS 2, 3, 6, 7, 10, 11, 14, 15
+#elif CNN_VECTOR_BYTES == 32 && !CNN_DOUBLE
+#define LOW_REALS 0, 8, 1, 9, 4, 12, 5, 13
+#define HIGH_REALS 2, 10, 3, 11, 6, 14, 7, 15
+#define LOW_PAIRS 0, 1, 8, 9, 4, 5, 12, 13
+#define HIGH_PAIRS 2, 3, 10, 11, 6, 7, 14, 15
+#define EVEN_PARTS 0, 1, 2, 3, 8, 9, 10, 11
+#define ODD_PARTS 4, 5, 6, 7, 12, 13, 14, 15
+#elif CNN_VECTOR_BYTES == 32
+#define LOW_REALS 0, 4, 2, 6
+#define HIGH_REALS 1, 5, 3, 7
+#define EVEN_PARTS 0, 1, 4, 5
+#define ODD_PARTS 2, 3, 6, 7
+#elif !CNN_DOUBLE
+#define LOW_REALS LOWER_INDICES
+#define HIGH_REALS UPPER_INDICES
+#define LOW_PAIRS 0, 1, 4, 5
+#define HIGH_PAIRS 2, 3, 6, 7
+#else
+#define LOW_REALS LOWER_INDICES
+#define HIGH_REALS UPPER_INDICES
+#endif
+
+/* Squares within 16 bytes first, then the square of those squares. */
 ALWAYS_INLINE void transpose(vec v[LANES])
 {
-    UNROLL for (int width = 1; width < LANES; width *= 2) {
-        vec next[LANES];
+    enum { PART = 16 / (int)sizeof(real), PARTS = LANES / PART };
+    vec next[LANES];
+    UNROLL for (int i = 0; i < LANES; i += 2) {
+        next[i] = __builtin_shufflevector(v[i], v[i + 1], LOW_REALS);
+        next[i + 1] = __builtin_shufflevector(v[i], v[i + 1], HIGH_REALS);
+    }
+#if CNN_DOUBLE
+    UNROLL for (int i = 0; i < LANES; i++)
+        v[i] = next[i];
+#else
+    UNROLL for (int i = 0; i < LANES; i += 4)
+        UNROLL for (int j = 0; j < 2; j++) {
+            v[i + 2 * j] = __builtin_shufflevector(next[i + j], next[i + 2 + j], LOW_PAIRS);
+            v[i + 2 * j + 1] = __builtin_shufflevector(next[i + j], next[i + 2 + j], HIGH_PAIRS);
+        }
+#endif
+    /* now part p of vector PART * g + k is column PART * p + k of the rows from PART * g on */
+#if CNN_VECTOR_BYTES > 16
+    UNROLL for (int round = PARTS; round > 1; round /= 2) {
         UNROLL for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = __builtin_shufflevector(v[i], v[i + LANES / 2], LOWER_INDICES);
-            next[2 * i + 1] = __builtin_shufflevector(v[i], v[i + LANES / 2], UPPER_INDICES);
+            const int at = i / PART * 2 * PART + i % PART;
+            next[i] = __builtin_shufflevector(v[at], v[at + PART], EVEN_PARTS);
+            next[LANES / 2 + i] = __builtin_shufflevector(v[at], v[at + PART], ODD_PARTS);
         }
         UNROLL for (int i = 0; i < LANES; i++)
             v[i] = next[i];
     }
+#endif
 }
 
 /* Columns of LANES / 2 rows one behind the other: vector i gets column 2i, then column 2i + 1. */
