@@ -6,9 +6,10 @@
  *                 its place along axis. Backward writes dy there and 0 elsewhere.
  */
 #include "ops.h"
+#include "planes.h"
 #include "transpose.h"
 
-enum { AXES = 8, WORTH = 16384, FEW = 16 }; /* WORTH: elements of a block; fewer blocks than FEW are few */
+enum { AXES = 8, WORTH = 16384, FEW = 16, TOGETHER = 8 * LINE }; /* WORTH: elements of a block; fewer blocks than FEW are few; rows turned at once */
 
 /* The axes that are left: those of length 1 are dropped, neighbours that run on in both arrays are one. The last is the one
  * along which y is written; `across` is another one along which x is read in runs, -1 where there is none. */
@@ -88,30 +89,21 @@ ALWAYS_INLINE long copy_pairs(const struct copy *s, const real *x, real *y, long
     return 0;
 }
 
-/* The last axis times the one of x's runs: squares of LANES x LANES, LANES of them beside each other so that lines of both are used up. */
-static void copy_square(const struct copy *s, const real *x, real *y, long rows)
+/* The last axis times the one of x's runs, some rows at a time so that lines of both are used up. */
+static void copy_turned(const struct copy *s, const real *x, real *y, long rows)
 {
     const int along = s->rank - 1;
     const long columns = s->shape[along], xc = s->xs[along], yr = s->ys[s->across], yc = s->ys[along];
-    const long squares = yc == 1 ? columns / LANES * LANES : 0, pairs = copy_pairs(s, x, y, rows);
-    const long done = rows == 2 ? pairs : 0; /* columns of every row */
-    long r = rows == 2 ? 0 : pairs;
-    for (; r + LANES <= rows; r += LANES) {
-        for (long c = 0; c < squares; c += LANES) {
-            vec v[LANES];
-            for (int i = 0; i < LANES; i++)
-                v[i] = vec_load(x + r + (c + i) * xc);
-            transpose(v);
-            for (int i = 0; i < LANES; i++)
-                vec_store(y + (r + i) * yr + c, v[i]);
-        }
-        for (long c = squares; c < columns; c++)
-            for (int i = 0; i < LANES; i++)
-                y[(r + i) * yr + c * yc] = x[r + i + c * xc];
+    const long pairs = copy_pairs(s, x, y, rows), done = rows == 2 ? pairs : 0; /* columns of every row */
+    for (long r = rows == 2 ? 0 : pairs, high; r < rows; r += high) {
+        high = rows - r < 2 * TOGETHER ? rows - r : TOGETHER;
+        if (yc == 1)
+            FN(gather_cells)(x + r + done * xc, xc, 1, high, columns - done, yr, y + r * yr + done);
+        else
+            for (long i = r; i < r + high; i++)
+                for (long c = done; c < columns; c++)
+                    y[i * yr + c * yc] = x[i + c * xc];
     }
-    for (; r < rows; r++)
-        for (long c = done; c < columns; c++)
-            y[r * yr + c * yc] = x[r + c * xc];
 }
 
 /* All axes from `axis` on, `count` cells of it. */
@@ -121,7 +113,7 @@ static void copy_axes(const struct copy *s, int axis, long count, const real *x,
     if (axis == s->across) { /* done with the last axis */
         axis++;
         if (axis == along)
-            copy_square(s, x, y, count);
+            copy_turned(s, x, y, count);
         else
             copy_axes(s, axis, s->shape[axis], x, y);
         return;
@@ -129,7 +121,7 @@ static void copy_axes(const struct copy *s, int axis, long count, const real *x,
     if (axis == along) {
         const long xc = s->xs[along], yc = s->ys[along];
         if (s->across >= 0)
-            copy_square(s, x, y, s->shape[s->across]);
+            copy_turned(s, x, y, s->shape[s->across]);
         else if (xc == 1 && yc == 1)
             memcpy(y, x, (size_t)count * sizeof(real));
         else

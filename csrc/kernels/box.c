@@ -1,5 +1,5 @@
 #include "box.h"
-#include "transpose.h"
+#include "planes.h"
 
 struct windows FN(conv_windows)(const struct cnn_conv *p)
 {
@@ -90,37 +90,6 @@ static void zero_pixels(real *to, long pixels, long pitch, long channels)
         memset(to + i * pitch, 0, (size_t)channels * sizeof(real));
 }
 
-/* Squares of LANES pixels, neighbours in memory, and LANES channels, the last one of which begins early, or has fewer pixels. Returns how many pixels are
- * done: all or none. */
-static long copy_squares(const real *from, long pixels, long dc, long ahead, long pitch, real *to)
-{
-    if (pixels < LANES) {
-        if (!CNN_HAS_MASKED_MOVES || pixels < LANES / 4)
-            return 0;
-        vec v[LANES];
-        for (long c = 0; c < LANES; c++) {
-            v[c] = vec_load_part(from + c * dc, pixels);
-            __builtin_prefetch(from + c * dc + ahead);
-        }
-        transpose(v);
-        for (long j = 0; j < pixels; j++)
-            vec_store(to + j * pitch, v[j]);
-        return pixels;
-    }
-    for (long i = 0;; i = min_long(i + LANES, pixels - LANES)) {
-        vec v[LANES];
-        for (long c = 0; c < LANES; c++) {
-            v[c] = vec_load(from + i + c * dc);
-            __builtin_prefetch(from + i + c * dc + ahead);
-        }
-        transpose(v);
-        for (long j = 0; j < LANES; j++)
-            vec_store(to + (i + j) * pitch, v[j]);
-        if (i + LANES >= pixels)
-            return pixels;
-    }
-}
-
 /* `pixels` neighbouring cells of a row that lie inside the image. */
 static void copy_pixels(const struct windows *w, const real *from, long pixels, long channels, long pitch, real *to)
 {
@@ -143,13 +112,7 @@ static void copy_pixels(const struct windows *w, const real *from, long pixels, 
         for (long i = 0; i < pixels; i++)
             vec_store_part(to + i * pitch, vec_load_part(from + i * dw, channels), channels);
     else
-        for (long c0 = 0; c0 < channels; c0 += LANES) {
-            const long c1 = min_long(channels, c0 + LANES);
-            const long done = dw == 1 && c1 - c0 == LANES ? copy_squares(from + c0 * dc, pixels, dc, w->stride[3], pitch, to + c0) : 0;
-            for (long i = done; i < pixels; i++)
-                for (long c = c0; c < c1; c++)
-                    to[i * pitch + c] = from[i * dw + c * dc];
-        }
+        FN(gather_cells)(from, dc, dw, pixels, channels, pitch, to);
 }
 
 static void copy_row(const struct windows *w, const real *row, long first, long pixels, long channels, long pitch, real *to)
@@ -187,11 +150,39 @@ void FN(box_copy_row)(const struct windows *w, const struct box *b, const real *
                  channels, pitch, to);
 }
 
+/* A plane of the box from an array whose rows are contiguous and whose channels are not neighbours. */
+static void copy_plane(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long n, long d, struct pitch p, real *to)
+{
+    const long plane = cnn_source(w->mode, b->begin[0] * w->step[0] - w->before[0] + d, w->in[0]);
+    long begin[2], count[2]; /* what is inside */
+    for (int a = 0; a < 2; a++) {
+        const long first = b->begin[1 + a] * w->step[1 + a] - w->before[1 + a], size = box_extent(w, 1 + a, b->size[1 + a]);
+        begin[a] = min_long(size, max_long(0, -first));
+        count[a] = plane < 0 ? 0 : max_long(0, min_long(size - begin[a], w->in[1 + a] - (first + begin[a])));
+        x += (first + begin[a]) * w->stride[3 + a];
+    }
+    const long pixels = box_extent(w, 2, b->size[2]), right = begin[1] + count[1];
+    for (long h = 0; h < box_extent(w, 1, b->size[1]); h++)
+        if (h < begin[0] || h >= begin[0] + count[0])
+            zero_pixels(to + h * p.row, pixels, p.pixel, channels);
+        else {
+            zero_pixels(to + h * p.row, begin[1], p.pixel, channels);
+            zero_pixels(to + h * p.row + right * p.pixel, pixels - right, p.pixel, channels);
+        }
+    if (count[0] > 0 && count[1] > 0)
+        FN(gather_rows)(x + (b->image + n) * w->stride[0] + channel * w->stride[1] + plane * w->stride[2], w->stride[1], w->stride[3], count[0], count[1],
+                        channels, p.pixel, p.row, to + begin[0] * p.row + begin[1] * p.pixel);
+}
+
 void FN(box_copy)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, struct pitch p, real *to)
 {
     const long planes = box_extent(w, 0, b->size[0]), rows = box_extent(w, 1, b->size[1]);
+    const int by_planes = w->mode == CNN_ZEROS && w->stride[4] == 1 && w->stride[1] != 1 && channels >= LANES;
     for (long n = 0; n < b->images; n++)
         for (long d = 0; d < planes; d++)
-            for (long h = 0; h < rows; h++)
-                FN(box_copy_row)(w, b, x, channel, channels, n, d, h, p.pixel, to + n * p.image + d * p.plane + h * p.row);
+            if (by_planes)
+                copy_plane(w, b, x, channel, channels, n, d, p, to + n * p.image + d * p.plane);
+            else
+                for (long h = 0; h < rows; h++)
+                    FN(box_copy_row)(w, b, x, channel, channels, n, d, h, p.pixel, to + n * p.image + d * p.plane + h * p.row);
 }

@@ -56,7 +56,7 @@ static const real *read_strip(const struct cnn_norm *p, const real *x, struct st
         return x + s.block * block_pixels(p) * p->c;
     for (long done = 0; done < s.pixels;) {
         const long pixel = s.block * block_pixels(p) + done, n = pixel / p->s, i = pixel % p->s, run = min_long(s.pixels - done, p->s - i);
-        FN(gather_cells)(x + (n * p->c + s.channel) * p->s + i, p->s, 1, run, s.channels, room + done * s.channels);
+        FN(gather_cells)(x + (n * p->c + s.channel) * p->s + i, p->s, 1, run, s.channels, s.channels, room + done * s.channels);
         done += run;
     }
     return room;

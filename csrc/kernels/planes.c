@@ -34,37 +34,140 @@ ALWAYS_INLINE void scatter_square(const real *from, long channels, long dc, long
         vec_put(y + c * dc, v[c], valid);
 }
 
-/* The last square of a row begins early, or has fewer cells. */
-void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, real *to)
+/* Planes whose distance is a multiple of this have their lines at the same places of a first cache, which holds fewer of them than there are lanes: a line
+ * that two squares share would have left in between. Runs of such planes are copied one after the other before they are turned. */
+enum { ALIASED = 4096 / (int)sizeof(real), RUN = 8 * LINE, RUN_APART = RUN + LINE };
+static int aliased(long dc, long cells) { return LANES > 8 && dc % ALIASED == 0 && cells > LANES; }
+
+/* Where the square or run at i begins: the last one of a row begins early. */
+ALWAYS_INLINE long begin_of(long i, long cells) { return min_long(i, cells - LANES); }
+
+/* LANES planes, cells >= LANES. */
+static void gather_squares(const real *x, long dc, long cells, long pitch, real *to)
+{
+    for (long i = 0; i < cells; i += LANES)
+        gather_square(x + begin_of(i, cells), dc, LANES, pitch, to + begin_of(i, cells) * pitch);
+}
+
+/* `rows` rows, dh apart, of LANES planes; results row_pitch apart. */
+static void gather_aliased(const real *x, long dc, long dh, long rows, long cells, long pitch, long row_pitch, real *to)
+{
+    real run[LANES * RUN_APART] __attribute__((aligned(64)));
+    const long together = max_long(1, RUN / cells);
+    for (long h = 0; h < rows; h += together)
+        for (long i = 0, high = min_long(together, rows - h); i < cells; i += RUN) {
+            const long at = begin_of(i, cells), size = min_long(RUN, cells - at);
+            for (long c = 0; c < LANES; c++)
+                for (long r = 0; r < high; r++)
+                    for (long j = 0; j < size; j += LANES)
+                        vec_store(run + c * RUN_APART + r * size + begin_of(j, size), vec_load(x + c * dc + (h + r) * dh + at + begin_of(j, size)));
+            for (long r = 0; r < high; r++)
+                gather_squares(run + r * size, RUN_APART, size, pitch, to + (h + r) * row_pitch + at * pitch);
+        }
+}
+
+static void scatter_squares(const real *from, long pitch, long dc, long cells, real *y)
+{
+    for (long i = 0; i < cells; i += LANES)
+        scatter_square(from + begin_of(i, cells) * pitch, pitch, dc, LANES, y + begin_of(i, cells));
+}
+
+static void scatter_aliased(const real *from, long pitch, long dc, long cells, real *y)
+{
+    real run[LANES * RUN_APART] __attribute__((aligned(64)));
+    for (long i = 0; i < cells; i += RUN) {
+        const long at = begin_of(i, cells), size = min_long(RUN, cells - at);
+        scatter_squares(from + at * pitch, pitch, RUN_APART, size, run);
+        for (long c = 0; c < LANES; c++)
+            for (long j = 0; j < size; j += LANES)
+                vec_store(y + c * dc + at + begin_of(j, size), vec_load(run + c * RUN_APART + begin_of(j, size)));
+    }
+}
+
+/* Fewer planes than lanes, whose cells are neighbours. */
+static void gather_rest(const real *x, long dc, long cells, long channels, long pitch, real *to)
+{
+#if CNN_HAS_TRANSPOSE && CNN_HAS_MASKED_MOVES
+    for (long i = 0; channels > 1 && i < cells; i += LANES) {
+        const long at = max_long(0, begin_of(i, cells)), valid = min_long(LANES, cells - at);
+        vec v[LANES];
+        for (long c = 0; c < LANES; c++)
+            v[c] = c < channels ? vec_get(x + c * dc + at, valid) : (vec){0};
+        transpose(v);
+        for (long j = 0; j < valid; j++)
+            vec_store_part(to + (at + j) * pitch, v[j], channels);
+    }
+    if (channels > 1)
+        return;
+#endif
+    for (long i = 0; i < cells; i++)
+        for (long c = 0; c < channels; c++)
+            to[i * pitch + c] = x[c * dc + i];
+}
+
+void FN(gather_rows)(const real *x, long dc, long dh, long rows, long cells, long channels, long pitch, long row_pitch, real *to)
+{
+    const long whole = aliased(dc, cells) ? channels / LANES * LANES : 0;
+    for (long c = 0; c < whole; c += LANES)
+        gather_aliased(x + c * dc, dc, dh, rows, cells, pitch, row_pitch, to + c);
+    for (long h = 0; whole < channels && h < rows; h++)
+        FN(gather_cells)(x + whole * dc + h * dh, dc, 1, cells, channels - whole, pitch, to + h * row_pitch + whole);
+}
+
+void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, long pitch, real *to)
 {
     const long whole = dw == 1 && cells > 0 ? channels / LANES * LANES : 0;
-    for (long c = 0; c < whole; c += LANES) {
+    for (long c = 0; c < whole; c += LANES)
         if (cells < LANES)
-            gather_square(x + c * dc, dc, cells, channels, to + c);
-        for (long i = 0; i < cells && cells >= LANES; i += LANES) {
-            const long at = min_long(i, cells - LANES);
-            gather_square(x + c * dc + at, dc, LANES, channels, to + at * channels + c);
-        }
+            gather_square(x + c * dc, dc, cells, pitch, to + c);
+        else if (aliased(dc, cells))
+            gather_aliased(x + c * dc, dc, 0, 1, cells, pitch, 0, to + c);
+        else
+            gather_squares(x + c * dc, dc, cells, pitch, to + c);
+    if (whole < channels && dw == 1)
+        gather_rest(x + whole * dc, dc, cells, channels - whole, pitch, to + whole);
+    else
+        for (long i = 0; whole < channels && i < cells; i++)
+            for (long c = whole; c < channels; c++)
+                to[i * pitch + c] = x[c * dc + i * dw];
+}
+
+static void scatter_rest(const real *from, long pitch, long dc, long cells, long channels, real *y)
+{
+#if CNN_HAS_TRANSPOSE && CNN_HAS_MASKED_MOVES
+    for (long i = 0; channels > 1 && i < cells; i += LANES) {
+        const long at = max_long(0, begin_of(i, cells)), valid = min_long(LANES, cells - at);
+        vec v[LANES];
+        for (long j = 0; j < LANES; j++)
+            v[j] = vec_load_part(from + (at + min_long(j, valid - 1)) * pitch, channels);
+        transpose(v);
+        for (long c = 0; c < channels; c++)
+            vec_put(y + c * dc + at, v[c], valid);
     }
-    for (long i = 0; whole < channels && i < cells; i++)
-        for (long c = whole; c < channels; c++)
-            to[i * channels + c] = x[c * dc + i * dw];
+    if (channels > 1)
+        return;
+#endif
+    for (long i = 0; i < cells; i++)
+        for (long c = 0; c < channels; c++)
+            y[c * dc + i] = from[i * pitch + c];
 }
 
 static void scatter_row(const real *from, long dc, long dw, long cells, long channels, real *y)
 {
     const long whole = dw == 1 && cells > 0 ? channels / LANES * LANES : 0;
-    for (long c = 0; c < whole; c += LANES) {
+    for (long c = 0; c < whole; c += LANES)
         if (cells < LANES)
             scatter_square(from + c, channels, dc, cells, y + c * dc);
-        for (long i = 0; i < cells && cells >= LANES; i += LANES) {
-            const long at = min_long(i, cells - LANES);
-            scatter_square(from + at * channels + c, channels, dc, LANES, y + c * dc + at);
-        }
-    }
-    for (long i = 0; whole < channels && i < cells; i++)
-        for (long c = whole; c < channels; c++)
-            y[c * dc + i * dw] = from[i * channels + c];
+        else if (aliased(dc, cells))
+            scatter_aliased(from + c, channels, dc, cells, y + c * dc);
+        else
+            scatter_squares(from + c, channels, dc, cells, y + c * dc);
+    if (whole < channels && dw == 1)
+        scatter_rest(from + whole, channels, dc, cells, channels - whole, y + whole * dc);
+    else
+        for (long i = 0; whole < channels && i < cells; i++)
+            for (long c = whole; c < channels; c++)
+                y[c * dc + i * dw] = from[i * channels + c];
 }
 
 void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y) { scatter_row(from, dc, dw, cells, channels, y); }
@@ -171,7 +274,7 @@ void FN(gather_planes)(struct plane_image image, const real *x, long n, long c, 
     x += n * stride[0] + c * stride[1];
     for (long d = 0; d < planes; d++)
         for (long h = 0; h < rows; h++, to += cells * channels)
-            FN(gather_cells)(x + d * stride[2] + h * stride[3], stride[1], stride[4], cells, channels, to);
+            FN(gather_cells)(x + d * stride[2] + h * stride[3], stride[1], stride[4], cells, channels, channels, to);
 }
 
 void FN(scatter_planes)(struct plane_image image, const real *from, long n, long c, long channels, real *y)

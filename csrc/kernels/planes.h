@@ -20,9 +20,11 @@ ALWAYS_INLINE long plane_cells(const long size[3]) { return size[0] * size[1] * 
 void FN(gather_planes)(struct plane_image image, const real *x, long n, long c, long channels, real *to);
 void FN(scatter_planes)(struct plane_image image, const real *from, long n, long c, long channels, real *y);
 
-/* Neighbouring cells of a row of `channels` planes, dc and dw apart, to [cell][channels]. */
-void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, real *to);
-void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y); /* and back */
+/* Neighbouring cells of a row of `channels` planes, dc and dw apart, to cells `pitch` apart. */
+void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, long pitch, real *to);
+/* The same of `rows` rows whose cells are neighbours, dh apart, to rows `row_pitch` apart. */
+void FN(gather_rows)(const real *x, long dc, long dh, long rows, long cells, long channels, long pitch, long row_pitch, real *to);
+void FN(scatter_cells)(const real *from, long dc, long dw, long cells, long channels, real *y); /* from [cell][channels] */
 
 /* 2 to CNN_FEW_CHANNELS channels, fewer than lanes, whose pixels lie side by side; and x and y of an image so small that both are turned in a cache. */
 enum { MOST_TURNED = (1 << 20) / (int)sizeof(real) };
