@@ -2,7 +2,7 @@
 
 CNNPY_DEBUG=1     no optimisation, asserts on
 CNNPY_SANITIZE=1  address and undefined-behaviour sanitizers; CNNPY_SANITIZE=thread  the race detector
-CNNPY_COVERAGE=1  counts what runs, for gcov
+CNNPY_COVERAGE=1  counts what runs of the source; with clang
 CNNPY_WERROR=1    warnings are errors (what CI builds with)
 CNNPY_INSTRUCTION_SETS="base avx2"  these alone, for builds that only this machine runs
 """
@@ -45,8 +45,9 @@ elif os.environ.get("CNNPY_SANITIZE") in ("1", "thread"):
     FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *ALL_IN_C, *SANITIZERS]
     LINK += SANITIZERS
 elif os.environ.get("CNNPY_COVERAGE") == "1":
-    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g0", "--coverage", "-fprofile-update=atomic", *ALL_IN_C]
-    LINK += ["--coverage"]
+    COUNTED = ["-fprofile-instr-generate"]
+    FLAGS = [f for f in FLAGS if "frame" not in f] + ["-O1", "-g0", *COUNTED, "-fcoverage-mapping", *ALL_IN_C]
+    LINK += COUNTED
 else:
     FLAGS += ["-O3", "-g0"]
 if os.environ.get("CNNPY_WERROR") == "1":

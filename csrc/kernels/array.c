@@ -9,7 +9,7 @@
 #include "planes.h"
 #include "transpose.h"
 
-enum { AXES = 8, WORTH = 16384, FEW = 16, TOGETHER = 8 * LINE }; /* WORTH: elements of a block; fewer blocks than FEW are few; rows turned at once */
+enum { AXES = 8, WORTH = 16384, FEW = 16 }; /* WORTH: elements of a block; fewer blocks than FEW are few */
 
 /* The axes that are left: those of length 1 are dropped, neighbours that run on in both arrays are one. The last is the one
  * along which y is written; `across` is another one along which x is read in runs, -1 where there is none. */
@@ -96,7 +96,7 @@ static void copy_turned(const struct copy *s, const real *x, real *y, long rows)
     const long columns = s->shape[along], xc = s->xs[along], yr = s->ys[s->across], yc = s->ys[along];
     const long pairs = copy_pairs(s, x, y, rows), done = rows == 2 ? pairs : 0; /* columns of every row */
     for (long r = rows == 2 ? 0 : pairs, high; r < rows; r += high) {
-        high = rows - r < 2 * TOGETHER ? rows - r : TOGETHER;
+        high = rows - r < 2 * TURNED_AT_ONCE ? rows - r : TURNED_AT_ONCE;
         if (yc == 1)
             FN(gather_cells)(x + r + done * xc, xc, 1, high, columns - done, yr, y + r * yr + done);
         else

@@ -135,54 +135,66 @@ static void copy_row(const struct windows *w, const real *row, long first, long 
     zero_pixels(to + (left + inside) * pitch, pixels - left - inside, pitch, channels);
 }
 
-void FN(box_copy_row)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long n, long d, long h, long pitch,
-                      real *to)
+/* Row h of a plane that lies at `plane`; it is NULL outside the image. */
+static void copy_box_row(const struct windows *w, const struct box *b, const real *plane, long channels, long h, long pitch, real *to)
 {
-    long first[3];
-    for (int a = 0; a < 3; a++)
-        first[a] = b->begin[a] * w->step[a] - w->before[a];
-    const long plane = cnn_source(w->mode, first[0] + d, w->in[0]), row = cnn_source(w->mode, first[1] + h, w->in[1]);
-    const long pixels = box_extent(w, 2, b->size[2]);
-    if (plane < 0 || row < 0)
+    const long row = cnn_source(w->mode, b->begin[1] * w->step[1] - w->before[1] + h, w->in[1]), pixels = box_extent(w, 2, b->size[2]);
+    if (!plane || row < 0)
         zero_pixels(to, pixels, pitch, channels);
     else
-        copy_row(w, x + (b->image + n) * w->stride[0] + channel * w->stride[1] + plane * w->stride[2] + row * w->stride[3], first[2], pixels,
-                 channels, pitch, to);
+        copy_row(w, plane + row * w->stride[3], b->begin[2] * w->step[2] - w->before[2], pixels, channels, pitch, to);
 }
 
-/* A plane of the box from an array whose rows are contiguous and whose channels are not neighbours. */
-static void copy_plane(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long n, long d, struct pitch p, real *to)
+/* Rows [top, bottom) of a plane whose rows are contiguous and whose channels are not neighbours, filled with zeros. */
+static void copy_contiguous(const struct windows *w, const struct box *b, const real *plane, long channels, long top, long bottom, struct pitch p, real *to)
 {
-    const long plane = cnn_source(w->mode, b->begin[0] * w->step[0] - w->before[0] + d, w->in[0]);
+    const long first[2] = {b->begin[1] * w->step[1] - w->before[1] + top, b->begin[2] * w->step[2] - w->before[2]};
+    const long size[2] = {bottom - top, box_extent(w, 2, b->size[2])};
     long begin[2], count[2]; /* what is inside */
     for (int a = 0; a < 2; a++) {
-        const long first = b->begin[1 + a] * w->step[1 + a] - w->before[1 + a], size = box_extent(w, 1 + a, b->size[1 + a]);
-        begin[a] = min_long(size, max_long(0, -first));
-        count[a] = plane < 0 ? 0 : max_long(0, min_long(size - begin[a], w->in[1 + a] - (first + begin[a])));
-        x += (first + begin[a]) * w->stride[3 + a];
+        begin[a] = min_long(size[a], max_long(0, -first[a]));
+        count[a] = max_long(0, min_long(size[a] - begin[a], w->in[1 + a] - (first[a] + begin[a])));
     }
-    const long pixels = box_extent(w, 2, b->size[2]), right = begin[1] + count[1];
-    for (long h = 0; h < box_extent(w, 1, b->size[1]); h++)
+    const long right = begin[1] + count[1];
+    for (long h = 0; h < size[0]; h++)
         if (h < begin[0] || h >= begin[0] + count[0])
-            zero_pixels(to + h * p.row, pixels, p.pixel, channels);
+            zero_pixels(to + h * p.row, size[1], p.pixel, channels);
         else {
             zero_pixels(to + h * p.row, begin[1], p.pixel, channels);
-            zero_pixels(to + h * p.row + right * p.pixel, pixels - right, p.pixel, channels);
+            zero_pixels(to + h * p.row + right * p.pixel, size[1] - right, p.pixel, channels);
         }
     if (count[0] > 0 && count[1] > 0)
-        FN(gather_rows)(x + (b->image + n) * w->stride[0] + channel * w->stride[1] + plane * w->stride[2], w->stride[1], w->stride[3], count[0], count[1],
-                        channels, p.pixel, p.row, to + begin[0] * p.row + begin[1] * p.pixel);
+        FN(gather_rows)(plane + (first[0] + begin[0]) * w->stride[3] + first[1] + begin[1], w->stride[1], w->stride[3], count[0], count[1], channels, p.pixel,
+                        p.row, to + begin[0] * p.row + begin[1] * p.pixel);
+}
+
+/* Rows [top, bottom) of plane d of image n. */
+static void copy_plane(const struct windows *w, const struct box *b, const real *x, long channels, long n, long d, long top, long bottom, struct pitch p, real *to)
+{
+    const long from = cnn_source(w->mode, b->begin[0] * w->step[0] - w->before[0] + d, w->in[0]);
+    const real *plane = from < 0 ? NULL : x + (b->image + n) * w->stride[0] + from * w->stride[2];
+    if (plane && w->mode == CNN_ZEROS && w->stride[4] == 1 && w->stride[1] != 1 && channels >= LANES)
+        copy_contiguous(w, b, plane, channels, top, bottom, p, to);
+    else
+        for (long h = top; h < bottom; h++)
+            copy_box_row(w, b, plane, channels, h, p.pixel, to + (h - top) * p.row);
+}
+
+void FN(box_copy_rows)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long first, long last, struct pitch p,
+                       real *to)
+{
+    const long planes = box_extent(w, 0, b->size[0]), rows = box_extent(w, 1, b->size[1]);
+    for (long i = first, end; i < last; i = end) {
+        const long plane = i / rows;
+        end = min_long(last, (plane + 1) * rows);
+        copy_plane(w, b, x + channel * w->stride[1], channels, plane / planes, plane % planes, i - plane * rows, end - plane * rows, p, to + (i - first) * p.row);
+    }
 }
 
 void FN(box_copy)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, struct pitch p, real *to)
 {
     const long planes = box_extent(w, 0, b->size[0]), rows = box_extent(w, 1, b->size[1]);
-    const int by_planes = w->mode == CNN_ZEROS && w->stride[4] == 1 && w->stride[1] != 1 && channels >= LANES;
     for (long n = 0; n < b->images; n++)
         for (long d = 0; d < planes; d++)
-            if (by_planes)
-                copy_plane(w, b, x, channel, channels, n, d, p, to + n * p.image + d * p.plane);
-            else
-                for (long h = 0; h < rows; h++)
-                    FN(box_copy_row)(w, b, x, channel, channels, n, d, h, p.pixel, to + n * p.image + d * p.plane + h * p.row);
+            copy_plane(w, b, x + channel * w->stride[1], channels, n, d, 0, rows, p, to + n * p.image + d * p.plane);
 }

@@ -50,9 +50,9 @@ ALWAYS_INLINE long box_extent(const struct windows *w, int axis, long cells)
 }
 struct pitch FN(box_pitch)(const struct windows *w, long images, const long size[3], long pixel);
 
-/* Copies one row of the box's input, pixels `pitch` apart: row h of plane d of image n, counted within the box. */
-void FN(box_copy_row)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long n, long d, long h, long pitch,
-                      real *to);
+/* Copies some rows of the box's input, numbered through all its planes and images, p.row from one to the next and pixels p.pixel apart. */
+void FN(box_copy_rows)(const struct windows *w, const struct box *b, const real *x, long channel, long channels, long first, long last, struct pitch p,
+                       real *to);
 
 /* Copies channels [channel, channel + channels) of the box's input to `to`, pixels p.pixel apart; reals between
  * `channels` and p.pixel stay as they are. */

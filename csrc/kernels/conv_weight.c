@@ -19,6 +19,7 @@
 #include "depthwise.h"
 #include "few_rows.h"
 #include "ops.h"
+#include "planes.h"
 #include "pointwise_weight.h"
 #include "series.h"
 #include "tile.h"
@@ -88,7 +89,8 @@ static size_t place_part(const struct plan *s, struct part *part, char *memory)
     return bytes;
 }
 
-/* Reals of a pixel in a worker's row: the channels of TOGETHER panels. */
+/* Rows of x in a worker's buffer, TURNED_AT_ONCE pixels or one row, and reals of a pixel: the channels of TOGETHER panels. */
+static long rows_at_once(long width) { return max_long(1, TURNED_AT_ONCE / max_long(1, width)); }
 static long row_room(const struct plan *s) { return min_long(TOGETHER * (s->x_cut.height + 1), round_up(s->channels, LANES)); }
 
 /* Decides whether pixels stay whole, where, and whether they are fetched ahead. */
@@ -155,7 +157,7 @@ static size_t make_plan(struct plan *s, const struct cnn_conv *p, int workers, c
     size_t bytes = aligned((size_t)(max_long(1, s->series.count) * s->sum_reals) * sizeof(real));
     s->bias_sums = (real *)(scratch + bytes);
     bytes += aligned((size_t)(max_long(1, s->series.count) * s->bias_reals) * sizeof(real));
-    s->row_bytes = s->pixel ? 0 : aligned((size_t)(box_extent(&s->in, 2, s->boxes.size[3]) * row_room(s) + LANES) * sizeof(real));
+    s->row_bytes = s->pixel ? 0 : aligned((size_t)(max_long(TURNED_AT_ONCE, box_extent(&s->in, 2, s->boxes.size[3])) * row_room(s) + LANES) * sizeof(real));
     s->worker = scratch + bytes;
     s->worker_bytes = spaced(s->row_bytes + (s->series.length > 1 ? (size_t)s->block_units * TILE_ROWS * TILE_WIDTH * sizeof(real) : 0));
     bytes += s->worker_bytes * (size_t)workers;
@@ -169,28 +171,24 @@ static long panel_vectors(const struct plan *s, long panel) { return s->filters 
 /* Rows [first, last) of the part, all channels of the group. */
 static void copy_whole(const struct plan *s, const struct part *part, long group, long first, long last)
 {
-    const struct pitch pitch = part->pitch;
-    const long rows = pitch.plane / pitch.row, planes = pitch.image / pitch.plane;
     const real *x = s->x + group * s->channels * s->p->x[1];
     real *to = part->x_panels + group * s->pixel * s->pixels;
-    for (long i = first; i < last; i++) {
-        const long n = i / rows / planes, d = i / rows % planes, h = i % rows;
-        FN(box_copy_row)(&s->in, &part->box, x, 0, s->channels, n, d, h, pitch.pixel, to + i * pitch.row);
-    }
+    FN(box_copy_rows)(&s->in, &part->box, x, 0, s->channels, first, last, part->pitch, to + first * part->pitch.row);
 }
 
-/* Rows [begin, end) of some panels of x, from the one numbered `first`: each through a buffer, whose pixels are then dealt out. */
-static void copy_channels(const struct plan *s, const struct part *part, long group, long first, long begin, long end, real *row)
+/* Rows [begin, end) of some panels of x, from the one numbered `first`: a few at a time through a buffer, whose pixels are then dealt out. */
+static void copy_channels(const struct plan *s, const struct part *part, long group, long first, long begin, long end, real *buffer)
 {
     const long last = min_long(first + TOGETHER, s->x_cut.tiles), c0 = cut_begin(s->x_cut, first);
     const long channels = cut_begin(s->x_cut, last) - c0, room = row_room(s);
     const real *x = s->x + group * s->channels * s->p->x[1];
     real *to = part->x_panels + (group * s->channels + c0) * s->pixels;
-    const struct pitch pitch = part->pitch;
-    const long width = pitch.row, rows = pitch.plane / width, planes = pitch.image / pitch.plane;
+    const long width = part->pitch.row, high = rows_at_once(width);
     for (long number = begin; number < end; number++) {
         const long at = number * width;
-        FN(box_copy_row)(&s->in, &part->box, x, c0, channels, number / rows / planes, number / rows % planes, number % rows, room, row);
+        real *row = buffer + (number - begin) % high * width * room;
+        if (row == buffer)
+            FN(box_copy_rows)(&s->in, &part->box, x, c0, channels, number, min_long(end, number + high), (struct pitch){.pixel = room, .row = width * room}, row);
         for (long panel = first; panel < last; panel++) {
             const long c = cut_begin(s->x_cut, panel) - c0, height = cut_height(s->x_cut, panel);
             const real *from = row + c;

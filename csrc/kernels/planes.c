@@ -36,7 +36,7 @@ ALWAYS_INLINE void scatter_square(const real *from, long channels, long dc, long
 
 /* Planes whose distance is a multiple of this have their lines at the same places of a first cache, which holds fewer of them than there are lanes: a line
  * that two squares share would have left in between. Runs of such planes are copied one after the other before they are turned. */
-enum { ALIASED = 4096 / (int)sizeof(real), RUN = 8 * LINE, RUN_APART = RUN + LINE };
+enum { ALIASED = 4096 / (int)sizeof(real), RUN_APART = TURNED_AT_ONCE + LINE };
 static int aliased(long dc, long cells) { return LANES > 8 && dc % ALIASED == 0 && cells > LANES; }
 
 /* Where the square or run at i begins: the last one of a row begins early. */
@@ -53,10 +53,10 @@ static void gather_squares(const real *x, long dc, long cells, long pitch, real 
 static void gather_aliased(const real *x, long dc, long dh, long rows, long cells, long pitch, long row_pitch, real *to)
 {
     real run[LANES * RUN_APART] __attribute__((aligned(64)));
-    const long together = max_long(1, RUN / cells);
+    const long together = max_long(1, TURNED_AT_ONCE / cells);
     for (long h = 0; h < rows; h += together)
-        for (long i = 0, high = min_long(together, rows - h); i < cells; i += RUN) {
-            const long at = begin_of(i, cells), size = min_long(RUN, cells - at);
+        for (long i = 0, high = min_long(together, rows - h); i < cells; i += TURNED_AT_ONCE) {
+            const long at = begin_of(i, cells), size = min_long(TURNED_AT_ONCE, cells - at);
             for (long c = 0; c < LANES; c++)
                 for (long r = 0; r < high; r++)
                     for (long j = 0; j < size; j += LANES)
@@ -75,8 +75,8 @@ static void scatter_squares(const real *from, long pitch, long dc, long cells, r
 static void scatter_aliased(const real *from, long pitch, long dc, long cells, real *y)
 {
     real run[LANES * RUN_APART] __attribute__((aligned(64)));
-    for (long i = 0; i < cells; i += RUN) {
-        const long at = begin_of(i, cells), size = min_long(RUN, cells - at);
+    for (long i = 0; i < cells; i += TURNED_AT_ONCE) {
+        const long at = begin_of(i, cells), size = min_long(TURNED_AT_ONCE, cells - at);
         scatter_squares(from + at * pitch, pitch, RUN_APART, size, run);
         for (long c = 0; c < LANES; c++)
             for (long j = 0; j < size; j += LANES)

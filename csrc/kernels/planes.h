@@ -20,6 +20,8 @@ ALWAYS_INLINE long plane_cells(const long size[3]) { return size[0] * size[1] * 
 void FN(gather_planes)(struct plane_image image, const real *x, long n, long c, long channels, real *to);
 void FN(scatter_planes)(struct plane_image image, const real *from, long n, long c, long channels, real *y);
 
+enum { TURNED_AT_ONCE = 8 * LINE }; /* neighbouring cells worth turning together */
+
 /* Neighbouring cells of a row of `channels` planes, dc and dw apart, to cells `pitch` apart. */
 void FN(gather_cells)(const real *x, long dc, long dw, long cells, long channels, long pitch, real *to);
 /* The same of `rows` rows whose cells are neighbours, dh apart, to rows `row_pitch` apart. */
