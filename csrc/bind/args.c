@@ -435,6 +435,18 @@ int check_shape(const struct frame *f, const char *name, PyArrayObject *a, int r
     return -1;
 }
 
+int read_name(struct frame *f, PyObject *name)
+{
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    if (text) {
+        f->function = text;
+        return 0;
+    }
+    if (!PyErr_Occurred())
+        refuse(f, PyExc_TypeError, "the function's name is %.100s, expected str", Py_TYPE(name)->tp_name);
+    return -1;
+}
+
 int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted)
 {
     if (given == wanted)

@@ -96,6 +96,8 @@ int run_entry(struct frame *f, enum cnn_entry_number entry, const void *problem,
 
 int check_signals(void *context); /* whether Ctrl-C came; runs with the GIL released and takes it for the moment */
 
+/* The function that refusals shall name: the first argument of cores that serve several. */
+int read_name(struct frame *f, PyObject *name);
 int expect_arguments(const struct frame *f, Py_ssize_t given, Py_ssize_t wanted);
 
 /* Method tables of the families, joined in module.c. */

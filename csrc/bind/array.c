@@ -247,7 +247,7 @@ static PyObject *rearrange(PyObject *module, PyObject *const *args, Py_ssize_t n
     PyArray_Dims shape = {0}, axes = {0}, x_parts = {0}, y_parts = {0};
     PyObject *result = NULL;
     const struct array_row rows[] = {{"x", args[1], &x, 0}};
-    if (expect_arguments(&f, n, 6) == 0 && PyUnicode_Check(args[0]) && (f.function = PyUnicode_AsUTF8(args[0])) && read_arrays(&f, rows, 1) == 0 &&
+    if (expect_arguments(&f, n, 6) == 0 && read_name(&f, args[0]) == 0 && read_arrays(&f, rows, 1) == 0 &&
         PyArray_IntpConverter(args[2], &shape) && PyArray_IntpConverter(args[3], &axes) && PyArray_IntpConverter(args[4], &x_parts) &&
         PyArray_IntpConverter(args[5], &y_parts) &&
         (y = new_result(&f, shape.len, shape.ptr, PyArray_NDIM(x) == shape.len && is_channels_last(x)))) {
@@ -278,7 +278,7 @@ static PyObject *shape_of(PyObject *module, PyObject *const *args, Py_ssize_t n)
     struct frame f = {.function = "shape_of"};
     PyArrayObject *x;
     const char *name = "x";
-    if (expect_arguments(&f, n, n == 3 ? 3 : 2) < 0 || !PyUnicode_Check(args[0]) || !(f.function = PyUnicode_AsUTF8(args[0])) ||
+    if (expect_arguments(&f, n, n == 3 ? 3 : 2) < 0 || read_name(&f, args[0]) < 0 ||
         (n > 2 && !(name = PyUnicode_AsUTF8(args[2]))))
         return NULL;
     const struct array_row rows[] = {{name, args[1], &x, 0}};

@@ -125,7 +125,7 @@ static PyObject *attention_forward(PyObject *module, PyObject *const *args, Py_s
     int keep, wants_weights;
     npy_intp shape[NPY_MAXDIMS];
     PyArrayObject *y, *log_sum = NULL, *weights = NULL;
-    if (expect_arguments(&f, n, 1 + CALL_ARGUMENTS + 2) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_call(&f, args + 1, &c, NULL, 0) < 0 ||
+    if (expect_arguments(&f, n, 1 + CALL_ARGUMENTS + 2) < 0 || read_name(&f, args[0]) < 0 || read_call(&f, args + 1, &c, NULL, 0) < 0 ||
         read_bool(&f, "return_cache", args[8], &keep) < 0 || read_bool(&f, "return_weights", args[9], &wants_weights) < 0)
         return frame_return(&f, NULL);
     result_shape(&c, shape);
@@ -147,7 +147,7 @@ static PyObject *attention_backward(PyObject *module, PyObject *const *args, Py_
     long needs;
     npy_intp shape[NPY_MAXDIMS];
     PyArrayObject *dy, *y, *log_sum, *dq = NULL, *dk = NULL, *dv = NULL, *dmask = NULL;
-    if (expect_arguments(&f, n, 1 + CALL_ARGUMENTS + 4) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])))
+    if (expect_arguments(&f, n, 1 + CALL_ARGUMENTS + 4) < 0 || read_name(&f, args[0]) < 0)
         return frame_return(&f, NULL);
     const struct array_row rows[] = {{"dy", args[8], &dy, 0}, {"cache", args[9], &y, 0}, {"cache", args[10], &log_sum, 0}};
     if (read_call(&f, args + 1, &c, rows, 3) < 0 || read_long(&f, "needs", args[11], 0, 15, &needs) < 0)
@@ -195,7 +195,7 @@ static PyObject *additive_scores_forward(PyObject *module, PyObject *const *args
     struct frame f = {.function = "additive_scores_forward"};
     struct cnn_attention p;
     PyArrayObject *q, *k, *w, *y;
-    if (expect_arguments(&f, n, 4) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_additive(&f, args + 1, NULL, &q, &k, &w, &p) < 0)
+    if (expect_arguments(&f, n, 4) < 0 || read_name(&f, args[0]) < 0 || read_additive(&f, args + 1, NULL, &q, &k, &w, &p) < 0)
         return frame_return(&f, NULL);
     const npy_intp shape[] = {p.batch, p.l, p.s};
     if (!(y = new_result(&f, 3, shape, 0)))
@@ -213,7 +213,7 @@ static PyObject *additive_scores_backward(PyObject *module, PyObject *const *arg
     struct frame f = {.function = "additive_scores_backward"};
     struct cnn_attention p;
     PyArrayObject *q, *k, *w, *ds, *dq, *dk, *dw;
-    if (expect_arguments(&f, n, 5) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])))
+    if (expect_arguments(&f, n, 5) < 0 || read_name(&f, args[0]) < 0)
         return frame_return(&f, NULL);
     const struct array_row row = {"dy", args[4], &ds, 0};
     if (read_additive(&f, args + 1, &row, &q, &k, &w, &p) < 0)

@@ -9,14 +9,6 @@ struct norm {
     PyArrayObject *x, *dy, *weight, *bias;
 };
 
-static int read_name(struct frame *f, PyObject *name)
-{
-    if (PyUnicode_Check(name) && (f->function = PyUnicode_AsUTF8(name)))
-        return 0;
-    refuse(f, PyExc_TypeError, "name is no str");
-    return -1;
-}
-
 static int check_vector(const struct frame *f, const char *name, PyArrayObject *a, npy_intp length, const char *of)
 {
     if (!a || (PyArray_NDIM(a) == 1 && PyArray_DIM(a, 0) == length))

@@ -40,6 +40,8 @@ static PyObject *sgd_update(PyObject *module, PyObject *const *args, Py_ssize_t 
         read_double(&f, "weight_decay", args[5], 0, INFINITY, &p.weight_decay) < 0 || read_bool(&f, "nesterov", args[6], &p.nesterov) < 0 ||
         read_bool(&f, "first", args[7], &p.first) < 0)
         return NULL;
+    if (args[2] == Py_None && p.momentum != 0)
+        return refuse(&f, PyExc_TypeError, "velocity is None, expected a numpy.ndarray because momentum is not 0");
     f.dtype = PyArray_TYPE(w) == NPY_FLOAT ? CNN_F32 : CNN_F64;
     p.size = PyArray_SIZE(w);
     void *const arrays[] = {PyArray_DATA((PyArrayObject *)args[1]), PyArray_DATA(w), args[2] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)args[2])};
@@ -72,8 +74,8 @@ static PyObject *adam_update(PyObject *module, PyObject *const *args, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-/* One update with state arrays args[2..2 + states), NULL for None; the scalars have been read. */
-static PyObject *run_update(struct frame *f, enum cnn_entry_number entry, PyObject *const *args, int states, struct cnn_update *p)
+/* One update with state arrays args[2..2 + states), NULL for None where bit i of `needed` is not set; the scalars have been read. */
+static PyObject *run_update(struct frame *f, enum cnn_entry_number entry, PyObject *const *args, int states, int needed, struct cnn_update *p)
 {
     static const char *const names[] = {"first state", "second state", "third state"};
     void *arrays[5] = {NULL};
@@ -84,7 +86,7 @@ static PyObject *run_update(struct frame *f, enum cnn_entry_number entry, PyObje
         return NULL;
     arrays[0] = PyArray_DATA((PyArrayObject *)args[1]), arrays[1] = PyArray_DATA(w);
     for (int i = 0; i < states; i++)
-        if (args[2 + i] != Py_None) {
+        if (args[2 + i] != Py_None || needed >> i & 1) {
             if (check_state(f, names[i], args[2 + i], w, 1) < 0)
                 return NULL;
             arrays[2 + i] = PyArray_DATA((PyArrayObject *)args[2 + i]);
@@ -106,7 +108,7 @@ static PyObject *rmsprop_update(PyObject *module, PyObject *const *args, Py_ssiz
         read_double(&f, "momentum", args[7], 0, INFINITY, &p.momentum) < 0 || read_double(&f, "eps", args[8], 0, INFINITY, &p.epsilon) < 0 ||
         read_double(&f, "weight_decay", args[9], 0, INFINITY, &p.weight_decay) < 0)
         return NULL;
-    return run_update(&f, CNN_rmsprop_update, args, 3, &p);
+    return run_update(&f, CNN_rmsprop_update, args, 3, p.momentum != 0 ? 3 : 1, &p);
 }
 
 /* adagrad_update(w, g, v, rate, epsilon, weight_decay) */
@@ -118,7 +120,7 @@ static PyObject *adagrad_update(PyObject *module, PyObject *const *args, Py_ssiz
     if (expect_arguments(&f, n, 6) < 0 || read_double(&f, "lr", args[3], -INFINITY, INFINITY, &p.rate) < 0 || read_double(&f, "eps", args[4], 0, INFINITY, &p.epsilon) < 0 ||
         read_double(&f, "weight_decay", args[5], 0, INFINITY, &p.weight_decay) < 0)
         return NULL;
-    return run_update(&f, CNN_adagrad_update, args, 1, &p);
+    return run_update(&f, CNN_adagrad_update, args, 1, 1, &p);
 }
 
 /* adadelta_update(w, g, v, z, rate, rho, epsilon, weight_decay) */
@@ -130,7 +132,7 @@ static PyObject *adadelta_update(PyObject *module, PyObject *const *args, Py_ssi
     if (expect_arguments(&f, n, 8) < 0 || read_double(&f, "lr", args[4], -INFINITY, INFINITY, &p.rate) < 0 || read_double(&f, "rho", args[5], 0, 1, &p.beta2) < 0 ||
         read_double(&f, "eps", args[6], 0, INFINITY, &p.epsilon) < 0 || read_double(&f, "weight_decay", args[7], 0, INFINITY, &p.weight_decay) < 0)
         return NULL;
-    return run_update(&f, CNN_adadelta_update, args, 2, &p);
+    return run_update(&f, CNN_adadelta_update, args, 2, 3, &p);
 }
 
 /* scale(x, by): in place */

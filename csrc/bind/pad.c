@@ -147,7 +147,7 @@ static PyObject *unfold(PyObject *module, PyObject *const *args, Py_ssize_t n)
     (void)module;
     struct frame f = {.function = "unfold"};
     PyArrayObject *x, *y;
-    if (expect_arguments(&f, n, 6) < 0 || !PyUnicode_Check(args[0]) || !(f.function = PyUnicode_AsUTF8(args[0])))
+    if (expect_arguments(&f, n, 6) < 0 || read_name(&f, args[0]) < 0)
         return NULL;
     const struct array_row rows[] = {{"x", args[1], &x, 0}};
     if (read_arrays(&f, rows, 1) < 0)
@@ -177,7 +177,7 @@ static PyObject *fold(PyObject *module, PyObject *const *args, Py_ssize_t n)
     struct frame f = {.function = "fold"};
     PyArrayObject *columns, *y;
     long size[3];
-    if (expect_arguments(&f, n, 7) < 0 || !PyUnicode_Check(args[0]) || !(f.function = PyUnicode_AsUTF8(args[0])))
+    if (expect_arguments(&f, n, 7) < 0 || read_name(&f, args[0]) < 0)
         return NULL;
     const struct array_row rows[] = {{"cols", args[1], &columns, 0}};
     if (read_arrays(&f, rows, 1) < 0)

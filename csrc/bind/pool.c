@@ -285,9 +285,9 @@ static int find_adaptive(const struct frame *f, PyObject *output_size, PyArrayOb
     return 0;
 }
 
-static int read_name(struct frame *f, PyObject *const *args, Py_ssize_t n, Py_ssize_t wanted, long *rank)
+static int read_function(struct frame *f, PyObject *const *args, Py_ssize_t n, Py_ssize_t wanted, long *rank)
 {
-    if (expect_arguments(f, n, wanted) < 0 || !PyUnicode_Check(args[0]) || !(f->function = PyUnicode_AsUTF8(args[0])))
+    if (expect_arguments(f, n, wanted) < 0 || read_name(f, args[0]) < 0)
         return -1;
     return read_long(f, "rank", args[1], 1, 3, rank);
 }
@@ -301,7 +301,7 @@ static PyObject *adaptive_pool_forward(PyObject *module, PyObject *const *args, 
     PyArrayObject *x;
     long rank, indices;
     int average;
-    if (read_name(&f, args, n, 6, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
+    if (read_function(&f, args, n, 6, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
         return NULL;
     const struct array_row rows[] = {{"x", args[3], &x, 0}};
     if (read_arrays(&f, rows, 1) < 0 || read_long(&f, "return_indices", args[5], NOTHING, TAPS, &indices) < 0 || find_adaptive(&f, args[4], x, (int)rank, &p) < 0)
@@ -318,7 +318,7 @@ static PyObject *adaptive_pool_backward(PyObject *module, PyObject *const *args,
     PyArrayObject *dy, *x;
     long rank;
     int average;
-    if (read_name(&f, args, n, 7, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
+    if (read_function(&f, args, n, 7, &rank) < 0 || read_bool(&f, "average", args[2], &average) < 0)
         return NULL;
     const struct array_row rows[] = {{"dy", args[3], &dy, 0}, {"x", args[4], &x, 0}};
     if (read_arrays(&f, rows, 2) < 0 || find_adaptive(&f, args[6], x, (int)rank, &p) < 0)
@@ -346,7 +346,7 @@ static PyObject *lp_pool_forward(PyObject *module, PyObject *const *args, Py_ssi
     struct cnn_pool p;
     PyArrayObject *x;
     long rank;
-    if (read_name(&f, args, n, 7, &rank) < 0)
+    if (read_function(&f, args, n, 7, &rank) < 0)
         return NULL;
     const struct array_row rows[] = {{"x", args[2], &x, 0}};
     if (read_arrays(&f, rows, 1) < 0 || find_lp(&f, args + 3, x, (int)rank, &p) < 0)
@@ -363,7 +363,7 @@ static PyObject *lp_pool_backward(PyObject *module, PyObject *const *args, Py_ss
     PyArrayObject *dy, *x, *y, *dx;
     long rank, in[5], out[5];
     npy_intp shape[5];
-    if (read_name(&f, args, n, 9, &rank) < 0)
+    if (read_function(&f, args, n, 9, &rank) < 0)
         return NULL;
     const struct array_row rows[] = {{"dy", args[2], &dy, 0}, {"x", args[3], &x, 0}, {"cache", args[4], &y, 0}};
     if (read_arrays(&f, rows, 3) < 0 || find_lp(&f, args + 5, x, (int)rank, &p) < 0)
@@ -399,7 +399,7 @@ static PyObject *max_unpool(PyObject *module, PyObject *const *args, Py_ssize_t 
     PyArrayObject *a, *index, *result;
     long rank, window[3], stride[3], pad[3], size[3] = {0};
     int backward;
-    if (read_name(&f, args, n, 9, &rank) < 0 || read_bool(&f, "backward", args[8], &backward) < 0)
+    if (read_function(&f, args, n, 9, &rank) < 0 || read_bool(&f, "backward", args[8], &backward) < 0)
         return NULL;
     const struct array_row rows[] = {{backward ? "dy" : "x", args[2], &a, 0}};
     if (read_arrays(&f, rows, 1) < 0 || read_integers_array(&f, "indices", args[3], &index) < 0 ||

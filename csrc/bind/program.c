@@ -52,12 +52,15 @@ static int fill_program(const struct frame *f, struct program *p, PyObject *line
     long places = 0;
     for (long i = 0; i < p->count; i++) {
         int entry, dtype, read;
-        const char *problem;
-        Py_ssize_t bytes;
-        PyObject *arrays;
+        PyObject *line = PyList_GET_ITEM(lines, i), *problem, *arrays;
         double work;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(lines, i), "iiy#O!d", &entry, &dtype, &problem, &bytes, &PyTuple_Type, &arrays, &work))
+        if (!PyTuple_Check(line)) {
+            refuse(f, PyExc_TypeError, "line %ld is %.100s, expected tuple", i, Py_TYPE(line)->tp_name);
             return -1;
+        }
+        if (!PyArg_ParseTuple(line, "iiO!O!d", &entry, &dtype, &PyBytes_Type, &problem, &PyTuple_Type, &arrays, &work))
+            return -1;
+        const Py_ssize_t bytes = PyBytes_GET_SIZE(problem);
         if (entry < 0 || entry >= CNN_ENTRIES || dtype < 0 || dtype > 1 || (size_t)bytes != cnn_problem_sizes[entry] || PyTuple_GET_SIZE(arrays) != cnn_array_count(entry, &read)) {
             refuse(f, PyExc_ValueError, "line %ld is not as ops.def says", i);
             return -1;
@@ -97,6 +100,10 @@ static int fill_program(const struct frame *f, struct program *p, PyObject *line
                 Py_ssize_t offset;
                 if (PyTuple_GET_ITEM(arrays, k) == Py_None)
                     continue;
+                if (!PyTuple_Check(PyTuple_GET_ITEM(arrays, k))) {
+                    refuse(f, PyExc_TypeError, "array %zd of line %ld is %.100s, expected tuple", k, i, Py_TYPE(PyTuple_GET_ITEM(arrays, k))->tp_name);
+                    return -1;
+                }
                 if (!PyArg_ParseTuple(PyTuple_GET_ITEM(arrays, k), "ln", &source, &offset))
                     return -1;
                 if (source < 0 || source >= p->sources || offset < 0) {

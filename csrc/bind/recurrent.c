@@ -175,7 +175,7 @@ static PyObject *recurrent_forward(PyObject *module, PyObject *const *args, Py_s
     int keep;
     char *y_data;
     PyArrayObject *y, *h_n, *c_n = NULL, *gates = NULL, *state = NULL;
-    if (expect_arguments(&f, n, 1 + LAYER_ARGUMENTS + 4) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_layer(&f, args + 1, &l, NULL, 0) < 0 ||
+    if (expect_arguments(&f, n, 1 + LAYER_ARGUMENTS + 4) < 0 || read_name(&f, args[0]) < 0 || read_layer(&f, args + 1, &l, NULL, 0) < 0 ||
         read_long(&f, "directions", args[14], 1, 2, &directions) < 0 || read_long(&f, "direction", args[15], 0, directions - 1, &direction) < 0 ||
         read_bool(&f, "keep", args[17], &keep) < 0 || !(y = find_y(&f, "y", args[16], &l, directions, direction, &y_data)))
         return frame_return(&f, NULL);
@@ -203,7 +203,7 @@ static PyObject *recurrent_backward(PyObject *module, PyObject *const *args, Py_
     long directions, direction, needs;
     char *y_data, *dy_data;
     PyArrayObject *dy, *dh_n, *dc_n, *y, *gates, *state;
-    if (expect_arguments(&f, n, 1 + LAYER_ARGUMENTS + 9) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])))
+    if (expect_arguments(&f, n, 1 + LAYER_ARGUMENTS + 9) < 0 || read_name(&f, args[0]) < 0)
         return frame_return(&f, NULL);
     const struct array_row rows[] = {{"dy", args[16], &dy, 1}, {"dh_n", args[17], &dh_n, 1}, {"dc_n", args[18], &dc_n, 1},
                                      {"y", args[19], &y, 0},   {"gates", args[20], &gates, 1}, {"cells", args[21], &state, 1}};
@@ -275,7 +275,7 @@ static PyObject *lstm_gates_forward(PyObject *module, PyObject *const *args, Py_
     struct cnn_reduce p;
     int last;
     const struct array_row rows[] = {{"a", args[1], &a, 0}, {"q", args[2], &q, 0}, {"c", args[3], &c, 0}};
-    if (expect_arguments(&f, n, 4) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_arrays(&f, rows, 3) < 0)
+    if (expect_arguments(&f, n, 4) < 0 || read_name(&f, args[0]) < 0 || read_arrays(&f, rows, 3) < 0)
         return frame_return(&f, NULL);
     if ((!is_dense(a) && !(a = in_c_order(&f, a))) || gate_problem(&f, a, c, &p, &last) < 0 ||
         check_shape(&f, "q", q, PyArray_NDIM(a), PyArray_DIMS(a)) < 0 || !(q = ordered_like(&f, q, a)) ||
@@ -298,7 +298,7 @@ static PyObject *lstm_gates_backward(PyObject *module, PyObject *const *args, Py
     int last;
     const struct array_row rows[] = {{"dh", args[1], &dh, 1}, {"dc", args[2], &dc, 1}, {"c", args[3], &c, 0}, {"cache", args[4], &c1, 0},
                                      {"cache", args[5], &gates, 0}};
-    if (expect_arguments(&f, n, 6) < 0 || !(f.function = PyUnicode_AsUTF8(args[0])) || read_arrays(&f, rows, 5) < 0)
+    if (expect_arguments(&f, n, 6) < 0 || read_name(&f, args[0]) < 0 || read_arrays(&f, rows, 5) < 0)
         return frame_return(&f, NULL);
     if ((!is_dense(gates) && !(gates = in_c_order(&f, gates))) || gate_problem(&f, gates, c, &p, &last) < 0 ||
         check_shape(&f, "cache", c1, PyArray_NDIM(c), PyArray_DIMS(c)) < 0 || (dh && check_shape(&f, "dh", dh, PyArray_NDIM(c), PyArray_DIMS(c)) < 0) ||

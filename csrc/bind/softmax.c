@@ -78,11 +78,6 @@ struct loss {
     int rank;
 };
 
-static int read_name(struct frame *f, PyObject *name)
-{
-    return PyUnicode_Check(name) && (f->function = PyUnicode_AsUTF8(name)) ? 0 : -1;
-}
-
 /* args: logits, target, weight, ignore_index, label_smoothing, reduction, log-probabilities instead of logits */
 static int read_loss(struct frame *f, PyObject *const *args, struct loss *l, PyObject *dy_object, PyArrayObject **dy)
 {

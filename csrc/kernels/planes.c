@@ -53,14 +53,17 @@ static void gather_squares(const real *x, long dc, long cells, long pitch, real 
 static void gather_aliased(const real *x, long dc, long dh, long rows, long cells, long pitch, long row_pitch, real *to)
 {
     real run[LANES * RUN_APART] __attribute__((aligned(64)));
-    const long together = max_long(1, TURNED_AT_ONCE / cells);
+    const long together = max_long(1, TURNED_AT_ONCE / cells), next = cells > TURNED_AT_ONCE ? TURNED_AT_ONCE : together * dh; /* to what follows */
     for (long h = 0; h < rows; h += together)
         for (long i = 0, high = min_long(together, rows - h); i < cells; i += TURNED_AT_ONCE) {
             const long at = begin_of(i, cells), size = min_long(TURNED_AT_ONCE, cells - at);
             for (long c = 0; c < LANES; c++)
                 for (long r = 0; r < high; r++)
-                    for (long j = 0; j < size; j += LANES)
-                        vec_store(run + c * RUN_APART + r * size + begin_of(j, size), vec_load(x + c * dc + (h + r) * dh + at + begin_of(j, size)));
+                    for (long j = 0; j < size; j += LANES) {
+                        const real *from = x + c * dc + (h + r) * dh + at + begin_of(j, size);
+                        __builtin_prefetch(from + next);
+                        vec_store(run + c * RUN_APART + r * size + begin_of(j, size), vec_load(from));
+                    }
             for (long r = 0; r < high; r++)
                 gather_squares(run + r * size, RUN_APART, size, pitch, to + (h + r) * row_pitch + at * pitch);
         }

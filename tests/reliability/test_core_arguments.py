@@ -1,0 +1,160 @@
+"""The binding by itself: every function of ``cnnpy._core`` with one argument at a time replaced by what it cannot use.
+
+The package asks for nothing like that. The core still ends no process: it refuses with one of Python's exceptions, or the value turns out to be usable.
+"""
+
+import gc
+
+import numpy as np
+import pytest
+
+import cnnpy
+from cnnpy import _core, nn, optim
+from tests.reliability.cases import CASES
+from tests.reliability.flat import FLAT as OPERATIONS
+
+# What works upon the whole process, or on the program that is being recorded.
+LEFT_OUT = {"choose_isa", "set_memory_limit", "set_num_threads", "probe", "record_begin", "record_end", "trim_memory"}
+REFUSALS = (TypeError, ValueError, OverflowError, MemoryError)
+
+
+class Failing:
+    """Raises wherever it is asked for something."""
+
+    def __index__(self):
+        raise LookupError("asked for an integer")
+
+    def __float__(self):
+        raise LookupError("asked for a number")
+
+    def __bool__(self):
+        raise LookupError("asked for a truth")
+
+    def __array__(self, dtype=None, copy=None):
+        raise LookupError("asked for an array")
+
+
+BAD = [
+    None, object(), Failing(), "x", "\ud800", b"x", -1, 0, 3, 2**31, 2**62, 2**64, -(2**63), 1.5, float("nan"), (), (1,), (None,), ("x",), (0, 0), (1, 2, 3),
+    (2**62, 2**62), (-1, -1), (Failing(),), [], [1], {}, np.float32(1), np.zeros(0, np.float32), np.zeros(3, np.float32), np.zeros(3, np.int64),
+    np.zeros((1,) * 12, np.float32), np.zeros((2, 3), np.complex64), np.array([None]), np.zeros(6, np.float64)[::2], np.zeros((2, 2), ">f4"),
+]  # fmt: skip
+
+
+def calls_of(function, calls):
+    """Runs it with every function of the core noting its arguments, those of a call without keywords."""
+    originals = {name: getattr(_core, name) for name in dir(_core) if not name.startswith("_") and callable(getattr(_core, name))}
+
+    def noting(name):
+        def note(*args, **options):
+            key = (name, len(args), tuple(type(a) for a in args))
+            if not options and name not in LEFT_OUT and key not in calls:
+                calls[key] = args
+            return originals[name](*args, **options)
+
+        return note
+
+    try:
+        for name in originals:
+            if not isinstance(originals[name], type):
+                setattr(_core, name, noting(name))
+        function()
+    finally:
+        for name, original in originals.items():
+            setattr(_core, name, original)
+
+
+def network_steps():
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((4, 2, 8, 8), np.float32), np.arange(4) % 3
+    for make in (optim.SGD, optim.Adam, optim.RMSprop, optim.Adagrad, optim.Adadelta):
+        model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 3))
+        step = cnnpy.compile_step(model, nn.CrossEntropyLoss(), make(model.parameters(), lr=0.01))
+        for _ in range(3):
+            step(x, target)
+    cnnpy.compile(model.eval())(x)
+
+
+def recorded():
+    calls: dict = {}
+    for name, op in OPERATIONS.items():
+        if name in CASES:
+            arrays, options = CASES[name](np.random.default_rng(3), np.float32)
+
+            def both(op=op, arrays=arrays, options=options):
+                y = op.forward(*arrays, **options)
+                op.backward(np.ones_like(np.asarray(y)), *arrays, **options)
+
+            calls_of(both, calls)
+    calls_of(network_steps, calls)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return recorded()
+
+
+def copied(value):
+    """The same value, arrays anew: a call may write into what it is given."""
+    if isinstance(value, np.ndarray):
+        return value.copy(order="K")
+    return type(value)(copied(v) for v in value) if type(value) in (tuple, list) else value
+
+
+def refused(name, args):
+    """Whether the core refuses the call, with a sentence."""
+    try:
+        getattr(_core, name)(*args)
+    except REFUSALS as error:
+        assert str(error), f"{name} refuses without a word"
+        return True
+    except LookupError as error:  # what Failing raises passes as it is
+        assert str(error).startswith("asked for"), f"{name}: {error!r}"
+        return True
+    return False
+
+
+def test_one_argument_at_a_time(calls):
+    assert len({name for name, *_ in calls}) >= 75
+    count = 0
+    for (name, *_), args in calls.items():
+        for i in range(len(args)):
+            for bad in BAD:
+                given = [copied(a) for a in args]
+                given[i] = bad
+                count += refused(name, given)
+    assert count > 10_000
+    gc.collect()
+
+
+def test_too_few_and_too_many(calls):
+    for (name, *_), args in calls.items():
+        for n in range(len(args)):
+            if name != "shape_of" or n < 2:  # whose last argument may be left out
+                assert refused(name, [copied(a) for a in args[:n]]), f"{name} took {n} of {len(args)} arguments"
+        assert not args or refused(name, [*(copied(a) for a in args), None]), f"{name} took {len(args) + 1} arguments"
+
+
+def test_a_name_that_is_no_text():
+    x = np.ones(3, np.float32)
+    with pytest.raises(TypeError, match="the function's name is int, expected str"):
+        _core.shape_of(3, x)
+    with pytest.raises(ValueError, match="surrogates"):
+        _core.dropout("\ud800", x, 0.5, 1, False)
+
+
+def test_state_that_an_update_needs():
+    w, g = np.ones(3, np.float32), np.ones(3, np.float32)
+    with pytest.raises(TypeError, match="first state is NoneType"):
+        _core.rmsprop_update(w, g, None, None, None, 0.1, 0.9, 0.0, 1e-8, 0.0)
+    with pytest.raises(TypeError, match="second state is NoneType"):
+        _core.rmsprop_update(w, g, w.copy(), None, None, 0.1, 0.9, 0.5, 1e-8, 0.0)
+    with pytest.raises(TypeError, match="velocity is None, expected a numpy"):
+        _core.sgd_update(w, g, None, 0.1, 0.9, 0.0, False, False)
+    assert (w == 1).all()
+
+
+def test_lines_of_a_program_that_are_none():
+    with pytest.raises(TypeError, match="line 0 is int, expected tuple"):
+        _core.program_new([1], 1, 0)
