@@ -136,6 +136,73 @@ def test_too_few_and_too_many(calls):
         assert not args or refused(name, [*(copied(a) for a in args), None]), f"{name} took {len(args) + 1} arguments"
 
 
+def oddly(value):
+    """The same numbers in every other place of an array twice as long; arrays inside of tuples too."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        room = np.zeros((*value.shape[:-1], 2 * value.shape[-1]), value.dtype)
+        room[..., ::2] = value
+        return room[..., ::2]
+    return type(value)(oddly(v) for v in value) if type(value) in (tuple, list) else value
+
+
+def holds_arrays(value):
+    return isinstance(value, np.ndarray) or (type(value) in (tuple, list) and any(holds_arrays(v) for v in value))
+
+
+def bits(value):
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return [bits(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def test_arrays_that_lie_oddly(calls):
+    """The same bits, or the sentence that says which arrays must not lie so."""
+    taken = 0
+    for (name, *_), args in calls.items():
+        if name.startswith(("program_", "record_")) or not holds_arrays(args):
+            continue
+        wanted = bits(getattr(_core, name)(*copied(list(args))))
+        for i, argument in enumerate(args):
+            if not holds_arrays(argument):
+                continue
+            given = copied(list(args))
+            given[i] = oddly(argument)
+            try:
+                result = getattr(_core, name)(*given)
+            except (TypeError, ValueError) as error:
+                assert "contiguous" in str(error) or "dense" in str(error) or "expected" in str(error), f"{name}, argument {i}: {error}"
+                continue
+            taken += 1
+            if result is not None and name != "record_place":
+                assert bits(result) == wanted, f"{name}, argument {i} in every other place: another result"
+    assert taken > 120
+
+
+@pytest.mark.parametrize("limit", [1, 700, 6000])
+def test_a_limit_of_memory(limit, calls):
+    """Requests above it are refused wherever a call makes them; nothing stays taken, and the next call is right."""
+    refusals = 0
+    gc.collect()
+    for (name, *_), args in calls.items():
+        if name.startswith(("program_", "record_")) or not holds_arrays(args):
+            continue
+        for given in (copied(list(args)), [oddly(a) for a in args]):
+            _core.trim_memory()
+            used = _core.configuration()["memory_used"]
+            _core.set_memory_limit(limit)
+            try:
+                getattr(_core, name)(*given)
+            except MemoryError as error:
+                assert str(limit) in str(error) or "memory" in str(error), f"{name}: {error}"
+                refusals += 1
+            except (TypeError, ValueError):
+                pass
+            finally:
+                _core.set_memory_limit(None)
+            assert _core.configuration()["memory_used"] == used, name
+    assert refusals > (200 if limit == 1 else 0)
+
+
 def test_a_name_that_is_no_text():
     x = np.ones(3, np.float32)
     with pytest.raises(TypeError, match="the function's name is int, expected str"):
@@ -155,6 +222,20 @@ def test_state_that_an_update_needs():
     assert (w == 1).all()
 
 
-def test_lines_of_a_program_that_are_none():
+def test_lines_of_a_program_that_are_none(calls):
+    lines, sources, packs = next(args for (name, *_), args in calls.items() if name == "program_new")
     with pytest.raises(TypeError, match="line 0 is int, expected tuple"):
         _core.program_new([1], 1, 0)
+    entry, dtype, problem, arrays, work = lines[0]
+    place = next(k for k, a in enumerate(arrays) if a is not None)
+    wrong = [(bad, dtype, problem, arrays, work) for bad in (-1, 10**4, "x", None)]
+    wrong += [(entry, bad, problem, arrays, work) for bad in (-1, 2, "x")]
+    wrong += [(entry, dtype, bad, arrays, work) for bad in (problem[:-1], problem + b"x", bytearray(problem), "x", None)]
+    wrong += [(entry, dtype, problem, bad, work) for bad in (arrays[:-1], (*arrays, None), list(arrays), None)]
+    wrong += [(entry, dtype, problem, arrays, bad) for bad in ("x", None)]
+    wrong += [(entry, dtype, problem, arrays), ()]
+    for bad in (3, "x", (), (0,), (-1, 0), (sources, 0), (0, -1), ("x", 0), (0, "x"), [0, 0]):
+        wrong.append((entry, dtype, problem, (*arrays[:place], bad, *arrays[place + 1 :]), work))
+    for line in wrong:
+        assert refused("program_new", ([line, *lines[1:]], sources, packs)), line
+    assert _core.program_new(list(lines), sources, packs)
