@@ -6,29 +6,30 @@ struct map_row {
     const char *name, *backward_name, *saved;
     int forward, backward; /* entries; -1: no backward kernel */
     double work;
+    const char *numbers[2]; /* what the numbers of a call are called */
 };
 static const struct map_row maps[] = {
-    {"relu", "relu_backward", "x", CNN_relu_forward, CNN_relu_backward, 0.15},
-    {"sigmoid", "sigmoid_backward", "cache", CNN_sigmoid_forward, CNN_sigmoid_backward, 0.7},
-    {"tanh", "tanh_backward", "cache", CNN_tanh_forward, CNN_tanh_backward, 0.9},
-    {"exp", NULL, NULL, CNN_exp_forward, -1, 0.6},
-    {"log", NULL, NULL, CNN_log_forward, -1, 0.7},
-    {"hardtanh", "hardtanh_backward", "x", CNN_clip_forward, CNN_clip_backward, 0.15},
-    {"leaky_relu", "leaky_relu_backward", "x", CNN_leaky_relu_forward, CNN_leaky_relu_backward, 0.15},
-    {"elu", "elu_backward", "x", CNN_elu_forward, CNN_elu_backward, 0.9},
-    {"silu", "silu_backward", "x", CNN_silu_forward, CNN_silu_backward, 0.9},
-    {"gelu", "gelu_backward", "x", CNN_gelu_forward, CNN_gelu_backward, 1.2},
-    {"gelu", "gelu_backward", "x", CNN_gelu_tanh_forward, CNN_gelu_tanh_backward, 1.2},
-    {"softplus", "softplus_backward", "x", CNN_softplus_forward, CNN_softplus_backward, 1},
-    {"relu6", "relu6_backward", "x", CNN_clip_forward, CNN_clip_backward, 0.15},
+    {"relu", "relu_backward", "x", CNN_relu_forward, CNN_relu_backward, 0.15, {NULL, NULL}},
+    {"sigmoid", "sigmoid_backward", "cache", CNN_sigmoid_forward, CNN_sigmoid_backward, 0.7, {NULL, NULL}},
+    {"tanh", "tanh_backward", "cache", CNN_tanh_forward, CNN_tanh_backward, 0.9, {NULL, NULL}},
+    {"exp", NULL, NULL, CNN_exp_forward, -1, 0.6, {NULL, NULL}},
+    {"log", NULL, NULL, CNN_log_forward, -1, 0.7, {NULL, NULL}},
+    {"hardtanh", "hardtanh_backward", "x", CNN_clip_forward, CNN_clip_backward, 0.15, {"min_val", "max_val"}},
+    {"leaky_relu", "leaky_relu_backward", "x", CNN_leaky_relu_forward, CNN_leaky_relu_backward, 0.15, {"negative_slope", "negative_slope"}},
+    {"elu", "elu_backward", "x", CNN_elu_forward, CNN_elu_backward, 0.9, {"alpha", "alpha"}},
+    {"silu", "silu_backward", "x", CNN_silu_forward, CNN_silu_backward, 0.9, {NULL, NULL}},
+    {"gelu", "gelu_backward", "x", CNN_gelu_forward, CNN_gelu_backward, 1.2, {NULL, NULL}},
+    {"gelu", "gelu_backward", "x", CNN_gelu_tanh_forward, CNN_gelu_tanh_backward, 1.2, {NULL, NULL}},
+    {"softplus", "softplus_backward", "x", CNN_softplus_forward, CNN_softplus_backward, 1, {NULL, NULL}},
+    {"relu6", "relu6_backward", "x", CNN_clip_forward, CNN_clip_backward, 0.15, {"min_val", "max_val"}},
 };
 
-/* The numbers of a function, if there are any at args[2] and args[3]. */
-static int read_numbers(const struct frame *f, PyObject *const *args, Py_ssize_t n, struct cnn_map *p)
+/* The numbers of a function that has some, at args[2] and args[3]. */
+static int read_numbers(const struct frame *f, const struct map_row *row, PyObject *const *args, Py_ssize_t n, struct cnn_map *p)
 {
-    if (n != 4)
+    if (!row->numbers[0])
         return expect_arguments(f, n, 2);
-    return read_number(f, "the first number", args[2], &p->a) < 0 || read_number(f, "the second number", args[3], &p->b) < 0 ? -1 : 0;
+    return expect_arguments(f, n, 4) < 0 || read_number(f, row->numbers[0], args[2], &p->a) < 0 || read_number(f, row->numbers[1], args[3], &p->b) < 0 ? -1 : 0;
 }
 
 static PyObject *forward(const struct map_row *row, PyObject *const *args, Py_ssize_t n)
@@ -37,7 +38,7 @@ static PyObject *forward(const struct map_row *row, PyObject *const *args, Py_ss
     struct cnn_map p = {0};
     PyArrayObject *x;
     const struct array_row rows[] = {{"x", args[0], &x, 0}};
-    if (read_numbers(&f, args, n, &p) < 0 || read_arrays(&f, rows, 1) < 0 || check_out(&f, args[1], PyArray_NDIM(x), PyArray_DIMS(x)) < 0)
+    if (read_numbers(&f, row, args, n, &p) < 0 || read_arrays(&f, rows, 1) < 0 || check_out(&f, args[1], PyArray_NDIM(x), PyArray_DIMS(x)) < 0)
         return frame_return(&f, NULL);
     if (!is_dense(x) && !(x = in_c_order(&f, x)))
         return frame_return(&f, NULL);
@@ -57,7 +58,7 @@ static PyObject *backward(const struct map_row *row, PyObject *const *args, Py_s
     struct cnn_map p = {0};
     PyArrayObject *dy, *saved;
     const struct array_row rows[] = {{"dy", args[0], &dy, 0}, {row->saved, args[1], &saved, 0}};
-    if (read_numbers(&f, args, n, &p) < 0 || read_arrays(&f, rows, 2) < 0)
+    if (read_numbers(&f, row, args, n, &p) < 0 || read_arrays(&f, rows, 2) < 0)
         return frame_return(&f, NULL);
     if (PyArray_NDIM(dy) != PyArray_NDIM(saved) || !PyArray_CompareLists(PyArray_DIMS(dy), PyArray_DIMS(saved), PyArray_NDIM(dy))) {
         refuse(&f, PyExc_ValueError, "dy has shape %s, expected %s, the shape of %s", shape_text(dy), shape_text(saved), row->saved);

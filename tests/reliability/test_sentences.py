@@ -103,6 +103,25 @@ REFUSED = {
     "save with metadata": (lambda: cnnpy.io.save({"x": X}, "/nonexistent/x", metadata={"a": 1}), TypeError, "expected str to str"),
     "checkpoint keep": (lambda: cnnpy.train.Checkpoint("/tmp", keep=1.5), TypeError, "Checkpoint: keep is float, expected an integer"),
     "checkpoint every": (lambda: cnnpy.train.Checkpoint("/tmp", every=0), ValueError, "Checkpoint: every is 0, expected at least 1"),
+    "17 axes": (lambda: F.relu(np.zeros((1,) * 17)), ValueError, "x has 17 dimensions, expected at most 16"),
+    "a slope beyond float64": (lambda: F.leaky_relu(X, negative_slope=10**400), ValueError, "negative_slope is out of the range of a float64"),
+    "a window for no axes": (lambda: F.max_pool2d(X, {}), TypeError, "kernel_size is dict, expected an integer or one integer an axis"),
+    "a pool with full padding": (lambda: F.max_pool2d(X, 2, padding="full"), ValueError, "a pool pads at most half its window"),
+    "a pool of no cells": (lambda: F.adaptive_avg_pool2d(X[:, :, :0], 2), ValueError, "x has 0 cells along axis 2, expected at least one"),
+    "cropping all": (lambda: F.pad(X, ((-3, -3), (0, 0))), ValueError, r"pads \(-3, -3\) crop axis 2 of x to nothing: it has 6 cells"),
+    "reflections of nothing": (lambda: F.pad(X[:, :, :0], ((1, 1), (0, 0)), mode="reflect"), ValueError, "which is empty: only constant padding is possible"),
+    "a transposed convolution padded by a rule": (lambda: F.conv_transpose2d(X, np.zeros((2, 1, 3, 3)), padding="same"), ValueError, "padding is a rule, expected amounts"),
+    "a transposed convolution of nothing": (lambda: F.conv_transpose2d(X[:, :, :0], np.zeros((2, 1, 3, 3))), ValueError, "expected axes of at least 1"),
+    "a transposed convolution cropped to nothing": (lambda: F.conv_transpose2d(X[:, :, :1], np.zeros((2, 1, 1, 1)), padding=1), ValueError, "no output along axis 2"),
+    "a kernel of no rows": (lambda: F.conv2d(X, np.zeros((1, 2, 0, 3))), ValueError, r"weight has shape \(1, 2, 0, 3\), expected a kernel of at least 1"),
+    "a convolution around nothing": (lambda: F.conv2d(X[:, :, :0], np.zeros((1, 2, 1, 1)), padding=1, padding_mode="reflect"), ValueError, "cannot pad axis 2 of x, which is empty"),
+    "interpolation of no image": (lambda: F.interpolate(np.zeros((2, 3)), size=4), ValueError, r"x has shape \(2, 3\), expected \(N, C, spatial\)"),
+    "interpolation to nothing": (lambda: F.interpolate(X, scale_factor=0.1), ValueError, "no output along axis 2: 6 cells become 0"),
+    "no classes": (lambda: F.cross_entropy(np.zeros((3, 0)), np.zeros(3, int)), ValueError, r"logits has shape \(3, 0\), expected at least one class along axis 1"),
+    "a result that overlaps itself": (lambda: F.relu(X[0, 0], out=np.lib.stride_tricks.as_strided(np.zeros(6, np.float32), (6, 6), (0, 4))), ValueError, "out overlaps itself"),
+    "an instruction set of another world": (lambda: cnnpy._core.choose_isa("sse9"), ValueError, "value is 'sse9', expected one of"),
+    "maxima from another axis": (lambda: cnnpy._core.max_axis_backward(np.zeros((1, 1), np.float32), np.array([[7]]), 3), ValueError, "index holds 7, expected 0 to 2"),
+    "an end without a beginning": (lambda: cnnpy._core.record_end(), RuntimeError, "this thread does not record"),
 }  # fmt: skip
 
 
@@ -226,3 +245,44 @@ def test_lecun_and_scalars():
     weight = init.lecun_uniform_(np.zeros((50, 12)), rng=0)
     assert 0.4 < np.abs(weight).max() <= 0.5
     assert init.ones_(np.zeros(())) == 1
+
+
+def test_a_record_within_a_record():
+    cnnpy._core.record_begin([])
+    try:
+        with pytest.raises(RuntimeError, match="record_begin: this thread records already"):
+            cnnpy._core.record_begin([])
+    finally:
+        cnnpy._core.record_end()
+
+
+def test_arrays_of_other_libraries():
+    class Foreign:
+        """Offers its numbers by the DLPack protocol alone."""
+
+        def __init__(self, numbers):
+            self.numbers = numbers
+
+        def __dlpack__(self, **options):
+            return self.numbers.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.numbers.__dlpack_device__()
+
+    assert F.relu(Foreign(np.array([-1.0, 2.0]))).tolist() == [0, 2]
+
+
+def test_the_names_of_entries():
+    names = cnnpy._core.entry_names()
+    assert len(set(names)) == len(names) > 80 and {"conv_forward", "array_copy"} <= set(names)
+
+
+def test_batches_of_no_sequences_and_no_images():
+    x = np.zeros((0, 4, 3), np.float32)
+    layer = nn.LSTM(3, 5, batch_first=True, rng=0)
+    y = layer(cnnpy.Tensor(x))
+    (y[0] if isinstance(y, tuple) else y).sum().backward()
+    assert all((p.grad == 0).all() for p in layer.parameters())
+    norm = nn.BatchNorm2d(2)
+    norm(cnnpy.Tensor(X[:0])).sum().backward()
+    assert all((p.grad == 0).all() for p in norm.parameters())
