@@ -63,6 +63,7 @@ def of_c():
                 sys.executable,
                 "-P",
                 *SUITE,
+                *("-n", "auto"),
                 "--import-mode=append",
                 "--ignore=tests/test_dist.py",
                 "--deselect=tests/test_architecture.py",
