@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnpy.functional.runtime import config
@@ -63,7 +64,7 @@ def of_c():
                 sys.executable,
                 "-P",
                 *SUITE,
-                *("-n", "auto"),
+                *(("-n", "auto") if find_spec("xdist") else ()),
                 "--import-mode=append",
                 "--ignore=tests/test_dist.py",
                 "--deselect=tests/test_architecture.py",
