@@ -239,3 +239,27 @@ def test_lines_of_a_program_that_are_none(calls):
     for line in wrong:
         assert refused("program_new", ([line, *lines[1:]], sources, packs)), line
     assert _core.program_new(list(lines), sources, packs)
+
+
+@pytest.mark.parametrize("name", sorted(LEFT_OUT))
+def test_what_works_upon_the_process(name):
+    for bad in ((object(),), (Failing(),), (1.5,), (None, None), (b"x", 1), ()):
+        if not (name == "trim_memory" or (name == "record_end" and not bad)):  # takes anything; needs a beginning
+            assert refused(name, bad), f"{name}{bad}"
+
+
+def test_a_program_whose_arrays_are_not_there(calls):
+    program, *_ = _core.program_new(*next(args for (name, *_), args in calls.items() if name == "program_new"))
+    with pytest.raises(ValueError, match="is not bound"):
+        _core.program_run(program, 0, 1, False, False, None)
+    for name in ("program_scratch", "program_prepare"):
+        assert refused(name, (object(),) * 9), name
+
+
+def test_things_that_are_no_arrays_have_no_place():
+    _core.record_begin([])
+    try:
+        assert refused("record_new", (3,)) and refused("record_new", ()) and refused("record_place", ())
+        assert _core.record_place(3) is None and _core.record_place(np.zeros(2)) is None
+    finally:
+        _core.record_end()

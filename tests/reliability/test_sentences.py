@@ -121,6 +121,8 @@ REFUSED = {
     "a result that overlaps itself": (lambda: F.relu(X[0, 0], out=np.lib.stride_tricks.as_strided(np.zeros(6, np.float32), (6, 6), (0, 4))), ValueError, "out overlaps itself"),
     "an instruction set of another world": (lambda: cnnpy._core.choose_isa("sse9"), ValueError, "value is 'sse9', expected one of"),
     "maxima from another axis": (lambda: cnnpy._core.max_axis_backward(np.zeros((1, 1), np.float32), np.array([[7]]), 3), ValueError, "index holds 7, expected 0 to 2"),
+    "a kernel of four thousand million cells": (lambda: F.unfold(np.broadcast_to(X[0, 0, 0, 0], (1, 1, 2**17, 2**17)), 2**16), ValueError, "kernel_size has more than 2147483647 cells"),
+    "a window of four thousand million cells": (lambda: F.avg_pool2d(np.broadcast_to(X[0, 0, 0, 0], (1, 1, 2**17, 2**17)), 2**16), ValueError, "kernel_size has more than 2147483647 cells"),
     "an end without a beginning": (lambda: cnnpy._core.record_end(), RuntimeError, "this thread does not record"),
 }  # fmt: skip
 
@@ -286,3 +288,8 @@ def test_batches_of_no_sequences_and_no_images():
     norm = nn.BatchNorm2d(2)
     norm(cnnpy.Tensor(X[:0])).sum().backward()
     assert all((p.grad == 0).all() for p in norm.parameters())
+
+
+def test_products_over_nothing_are_zeros():
+    assert F.array.matmul(np.zeros((2, 0)), np.zeros((0, 3))).tolist() == [[0, 0, 0]] * 2
+    assert F.linear_backward(np.zeros((2, 0)), np.ones((2, 3)), np.zeros((0, 3))).x.tolist() == [[0, 0, 0]] * 2
