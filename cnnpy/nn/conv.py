@@ -17,7 +17,7 @@ def per_axis(value, d):
 
 
 class _Conv(Module):
-    rank = 0
+    rank: int
     function: Callable
 
     def __init__(
@@ -90,7 +90,7 @@ class Conv3d(_Conv):
 
 
 class _ConvTranspose(Module):
-    rank = 0
+    rank: int
     function: Callable
 
     def __init__(
