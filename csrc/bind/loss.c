@@ -67,6 +67,10 @@ static int read_indices(struct frame *f, PyObject *object, PyArrayObject *weight
     }
     if (read_integers_array(f, "indices", object, index) < 0)
         return -1;
+    if (PyArray_NDIM(*index) > 31) {
+        refuse(f, PyExc_ValueError, "indices has %d axes, expected at most 31", PyArray_NDIM(*index));
+        return -1;
+    }
     const npy_int64 *at = PyArray_DATA(*index), rows = PyArray_DIM(weight, 0);
     for (npy_intp i = 0; i < PyArray_SIZE(*index); i++)
         if (at[i] < 0 || at[i] >= rows) {
@@ -87,10 +91,11 @@ static PyObject *embedding_forward(PyObject *module, PyObject *const *args, Py_s
         return frame_return(&f, NULL);
     npy_intp shape[NPY_MAXDIMS];
     const int rank = PyArray_NDIM(index);
-    memcpy(shape, PyArray_DIMS(index), sizeof(npy_intp) * (size_t)rank);
+    for (int i = 0; i < rank; i++)
+        shape[i] = PyArray_DIM(index, i);
     shape[rank] = PyArray_DIM(weight, 1);
-    if (rank + 1 > 32 || !(y = new_result(&f, rank + 1, shape, 0)))
-        return frame_return(&f, rank + 1 > 32 ? refuse(&f, PyExc_ValueError, "indices has %d axes, expected at most 31", rank) : NULL);
+    if (!(y = new_result(&f, rank + 1, shape, 0)))
+        return frame_return(&f, NULL);
     const struct cnn_lookup p = {PyArray_DIM(weight, 0), PyArray_SIZE(index), PyArray_DIM(weight, 1)};
     void *const arrays[] = {PyArray_DATA(index), PyArray_DATA(weight), PyArray_DATA(y)};
     if (PyArray_SIZE(y) > 0 && run_entry(&f, CNN_embedding_forward, &p, arrays, (double)PyArray_SIZE(y) * 0.3) < 0)
@@ -109,7 +114,8 @@ static PyObject *embedding_backward(PyObject *module, PyObject *const *args, Py_
         return frame_return(&f, NULL);
     npy_intp shape[NPY_MAXDIMS];
     const int rank = PyArray_NDIM(index);
-    memcpy(shape, PyArray_DIMS(index), sizeof(npy_intp) * (size_t)rank);
+    for (int i = 0; i < rank; i++)
+        shape[i] = PyArray_DIM(index, i);
     shape[rank] = PyArray_DIM(weight, 1);
     if (check_shape(&f, "dy", dy, rank + 1, shape) < 0 || !(dy = in_c_order(&f, dy)) || !(dw = new_result(&f, 2, PyArray_DIMS(weight), 0)))
         return frame_return(&f, NULL);
